@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Condition types and the reasons that users read in them. docs/reference/imagecache.md explains each one;
+a test compares the two lists."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """The three kstatus types: all present from the first pass on."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    # Ours: True where listed pull Secrets could all be used.
+    PULL_SECRETS = "PullSecretsUsable"
+
+
+class ConditionReason(StrEnum):
+    """Why a cache is, or is not, ready."""
+
+    # Creating
+    WAITING_FOR_SLOT = "WaitingForSlot"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    VOLUME_PENDING = "VolumePending"
+    BUILDER_PENDING = "BuilderPending"
+    PULLING = "Pulling"
+    RETRY_SCHEDULED = "RetryScheduled"
+    # Available
+    AVAILABLE = "Available"
+    # Unavailable
+    VOLUME_LOST = "VolumeLost"
+    EXPIRED = "Expired"
+    # Failed
+    IMAGE_FAILED = "ImageFailed"
+    DOES_NOT_FIT = "DoesNotFit"
+    NO_SPACE_LEFT = "NoSpaceLeft"
+    CLUSTER_NOT_FOUND = "ClusterNotFound"
+    INVALID_SPEC = "InvalidSpec"
+    REJECTED = "Rejected"
+    ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
+    # Of the condition PullSecretsUsable
+    NOT_SUPPORTED = "NotSupported"
+    # Deleting
+    DELETING = "Deleting"

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ImageCache itself: what users write (`Spec`) and what they read back (`Status`).
+
+`api/crd.py` makes the CustomResourceDefinition from these models, `cluster/` parses objects with them and
+`planning/` decides on them. Rules that JSON schema cannot say are CEL rules here, beside the field they guard,
+so that the API server refuses a mistake with a sentence, before any controller sees it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from imagecache_operator.api import reference
+from imagecache_operator.api.job import StoredAs
+from imagecache_operator.api.model import Model
+from imagecache_operator.api.report import ImageState
+
+MAX_NAME_LENGTH = 128
+NAME_PATTERN = f"^[a-z]([-a-z0-9]{{0,{MAX_NAME_LENGTH - 2}}}[a-z0-9])?$"
+
+# namespace:secretName. A namespace is a DNS label, a Secret's name a DNS subdomain.
+PULL_SECRET_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?:[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"  # noqa: S105
+UID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+def _cel(rule: str, message: str) -> dict[str, str]:
+    return {"rule": rule, "message": message}
+
+
+def _rules(*rules: dict[str, str], **more: Any) -> dict[str, Any]:
+    return {"x-kubernetes-validations": list(rules), **more}
+
+
+def _fixed(field: str, why: str) -> dict[str, str]:
+    """A rule for an optional field that may not appear, change or vanish after creation.
+
+    It stands on the object around the field: a rule on an optional field itself is not run when the field
+    appears or vanishes.
+    """
+    return _cel(
+        f"has(self.{field}) == has(oldSelf.{field}) && "
+        f"(!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} cannot change: {why}; create another ImageCache instead",
+    )
+
+
+class OnExpiry(StrEnum):
+    """What happens to an expired cache."""
+
+    DELETE = "Delete"
+    RELEASE = "Release"
+
+
+ImageReference = Annotated[str, Field(
+    min_length=1, max_length=reference.MAX_LENGTH, pattern=reference.PATTERN,
+)]
+PullSecretReference = Annotated[str, Field(max_length=317, pattern=PULL_SECRET_PATTERN)]
+
+
+class BuildingConfig(Model):
+    """Where and with which credentials the cache is built."""
+
+    cluster: Annotated[str, Field(max_length=36, pattern=UID_PATTERN)] | None = Field(
+        default=None,
+        description="UID of the cluster in which builder and volume live: the UID of its kube-system namespace. "
+        "Absent: the cluster that this ImageCache lives in.",
+    )
+    image_pull_secrets: tuple[PullSecretReference, ...] | None = Field(
+        default=None,
+        max_length=20,
+        description='Secrets with registry credentials, each as "namespace:secretName". '
+        "Without a valid one only public images can be pulled.",
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+
+
+class Spec(Model):
+    """What is wanted."""
+
+    model_config = ConfigDict(json_schema_extra=_rules(
+        _fixed("storageClassName", "a volume cannot move to another class"),
+        _cel(
+            "(has(self.buildingConfig) && has(self.buildingConfig.cluster) ? self.buildingConfig.cluster : '') == "
+            "(has(oldSelf.buildingConfig) && has(oldSelf.buildingConfig.cluster) ? "
+            "oldSelf.buildingConfig.cluster : '')",
+            "buildingConfig.cluster cannot change: a volume cannot move to another cluster; "
+            "create another ImageCache instead",
+        ),
+    ))
+
+    images: tuple[ImageReference, ...] = Field(
+        min_length=1,
+        max_length=20,
+        description="The images to cache, 1 to 20 references as a Pod would write them: by tag, by digest or both. "
+        "If one of them cannot be pulled, the cache fails and its message names it.",
+        json_schema_extra=_rules(
+            _cel("self.all(x, self.exists_one(y, x == y))", "an image is listed twice"),
+            _cel("self == oldSelf", "images cannot change yet; create another ImageCache instead"),
+            **{"x-kubernetes-list-type": "atomic"},
+        ),
+    )
+    image_cache_size: int = Field(
+        default=20,
+        ge=20,
+        le=400,
+        description="Size of the volume in GiB. It holds the decompressed images; "
+        "three times their compressed size is a good start. It may grow later, where the StorageClass can.",
+        json_schema_extra=_rules(_cel(
+            "self >= oldSelf", "imageCacheSize cannot shrink: volumes only grow; create another ImageCache instead",
+        )),
+    )
+    retention_days: int = Field(
+        default=0,
+        ge=0,
+        le=10000,
+        description="Days until the cache expires, counted from its creation. 0 keeps it for ever.",
+    )
+    stored_as: StoredAs = Field(
+        default=StoredAs.DECOMPRESSED,
+        description="The form in which layers lie on the volume.",
+        json_schema_extra=_rules(_cel("self == oldSelf", "storedAs cannot change; create another ImageCache instead")),
+    )
+    storage_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(
+        default=None, description="StorageClass of the volume. Absent: the cluster's default class.",
+    )
+    on_expiry: OnExpiry = Field(
+        default=OnExpiry.DELETE,
+        description="What happens when the cache expires: Delete removes this ImageCache; Release frees the volume "
+        "and keeps the object, for tools that would create it again.",
+    )
+    building_config: BuildingConfig | None = Field(default=None, description="Where and how the cache is built.")
+
+
+class Phase(StrEnum):
+    """The state of a cache in one word."""
+
+    CREATING = "Creating"
+    AVAILABLE = "Available"
+    UNAVAILABLE = "Unavailable"
+    DELETING = "Deleting"
+    FAILED = "Failed"
+
+
+class AttemptState(StrEnum):
+    """Where an attempt is. Starting: announced here, its Pod may not exist yet."""
+
+    STARTING = "Starting"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    LOST = "Lost"
+
+
+class ImageStatus(Model):
+    """One image of the cache."""
+
+    reference: str = Field(description="The reference as in spec.images.")
+    digest: str | None = Field(default=None, description="What the reference resolved to at its registry.")
+    state: ImageState
+    bytes_done: int | None = Field(default=None, description="Compressed bytes fetched so far.")
+    bytes_total: int | None = Field(default=None, description="Compressed bytes to fetch.")
+    size: int | None = Field(default=None, description="Bytes that the image takes on the volume.")
+    reason: str | None = Field(default=None, description="Why the image failed, in one word.")
+    message: str | None = Field(default=None, description="Why the image failed, in a sentence.")
+
+
+class Attempt(Model):
+    """The latest attempt: one builder Pod."""
+
+    number: int = Field(description="Counts up for the life of the cache.")
+    failures: int = Field(default=0, description="Attempts that ended without success since the last good one.")
+    state: AttemptState
+    reason: str | None = Field(default=None, description="Why it ended without success, in one word.")
+    message: str | None = Field(default=None, description="Why it ended without success, in a sentence.")
+    finished_at: datetime | None = Field(default=None, description="When its end was seen.")
+
+
+class VolumeStatus(Model):
+    """The PersistentVolumeClaim that holds the layout, in the operator's namespace."""
+
+    name: str
+    uid: str | None = Field(default=None, description="Set when the images are complete on it.")
+
+
+class Condition(Model):
+    """A condition as everywhere in Kubernetes; the kstatus types Ready, Reconciling and Stalled are always there."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    observed_generation: int = 0
+    last_transition_time: datetime
+
+
+class Status(Model):
+    """What is."""
+
+    phase: Phase | None = None
+    message: str | None = Field(default=None, description="One sentence for a person.")
+    observed_generation: int | None = Field(default=None, description="The generation that this status speaks of.")
+    handled_retry: str | None = Field(
+        default=None, description="The value of the annotation imagecache.dev/retry that was acted on last.",
+    )
+    image_count: int | None = Field(default=None, description="How many images the cache lists.")
+    size: str | None = Field(default=None, description="Bytes that the layout takes, of what was asked for.")
+    progress: str | None = Field(default=None, description="How far the running attempt is.")
+    expires_at: datetime | None = Field(default=None, description="When the cache expires.")
+    volume: VolumeStatus | None = Field(default=None, description="The cache's volume.")
+    attempt: Attempt | None = Field(default=None, description="The latest attempt to build the cache.")
+    images: tuple[ImageStatus, ...] = Field(
+        default=(),
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["reference"]},
+    )
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
+    )

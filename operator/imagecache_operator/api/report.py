@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a builder says: progress while it runs (one JSON line on stdout), the outcome when it ends.
+
+The builder writes these models; `cluster/` reads them back from the Pod's log and from the container's
+termination message. The kubelet cuts that message at 4,096 bytes, so the outcome names images by their place in
+the job and shortens its prose until it fits; digests, sizes and reasons are never cut.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from imagecache_operator.api.model import Model
+from imagecache_operator.api.reasons import Reason
+
+TERMINATION_MESSAGE_LIMIT = 4096
+
+
+class ImageState(StrEnum):
+    """Where one image is on its way onto the volume."""
+
+    WAITING = "Waiting"
+    PULLING = "Pulling"
+    PULLED = "Pulled"
+    FAILED = "Failed"
+
+
+class ImageProgress(Model):
+    """One image while the builder runs. Bytes are compressed bytes of its layers, as the registry sends them."""
+
+    state: ImageState = Field(alias="s")
+    bytes_done: int = Field(default=0, alias="d")
+    bytes_total: int = Field(default=0, alias="t")
+
+
+class Progress(Model):
+    """One line of a builder's stdout. Layers that images share count once in the sums."""
+
+    type: Literal["progress"] = "progress"
+    images: tuple[ImageProgress, ...]
+    bytes_done: int = 0
+    bytes_total: int = 0
+
+
+class ImageOutcome(Model):
+    """How one image ended. `digest` is what the reference resolved to at the registry, before any re-packing;
+    `size` is the bytes that the image's content takes on the volume."""
+
+    reason: Reason | None = Field(default=None, alias="r")
+    digest: str | None = Field(default=None, alias="d")
+    size: int = Field(default=0, alias="z")
+    message: str = Field(default="", alias="m")
+
+    @property
+    def state(self) -> ImageState:
+        return ImageState.PULLED if self.reason is None else ImageState.FAILED
+
+
+class Outcome(Model):
+    """How an attempt ended: every image by its place in the job, or one reason for all (`reason`, `message`)
+    where the builder could not even begin (the volume is read-only, another builder holds its lock)."""
+
+    images: tuple[ImageOutcome, ...] = ()
+    used: int = Field(default=0, alias="u", description="Bytes that the whole layout takes on the volume.")
+    reason: Reason | None = Field(default=None, alias="r")
+    message: str = Field(default="", alias="m")
+
+    @property
+    def succeeded(self) -> bool:
+        return self.reason is None and bool(self.images) and all(i.reason is None for i in self.images)
+
+    def to_termination_message(self) -> str:
+        """The outcome as JSON of at most 4,096 bytes; messages are shortened evenly until it fits."""
+        longest = max((len(m) for m in (self.message, *(i.message for i in self.images))), default=0)
+        # Halving ends: with all messages empty, 20 images take under 3,000 bytes.
+        while len(text := self._with_messages_of(longest).encode()) > TERMINATION_MESSAGE_LIMIT and longest:
+            longest //= 2
+        return text.decode()
+
+    def _with_messages_of(self, length: int) -> str:
+        short = self.model_copy(update={
+            "message": _shortened(self.message, length),
+            "images": tuple(
+                i.model_copy(update={"message": _shortened(i.message, length)}) for i in self.images
+            ),
+        })
+        return short.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
+
+    @classmethod
+    def from_termination_message(cls, text: str) -> Outcome:
+        """Raises ValueError when the text is not an outcome (the builder was killed before it could speak)."""
+        return cls.model_validate_json(text)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(length - 1, 0)] + "…" * bool(length)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real API server, through the official client's configuration, authentication and connection pool.
+
+Plain JSON data goes in and out: the client's thousand generated models would cost memory and start-up time, and the
+operator reads a handful of fields. Every call has a time-out, and none is retried here: a pass that fails is made
+again as a whole, which is always safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+
+from imagecache_operator import names
+from imagecache_operator.cluster.api import RESOURCES, Conflict, Object, Rejected, Unavailable
+
+TIMEOUT = (5, 20)  # seconds to connect, and between two reads
+PAGE = 500
+_APPLY = "application/apply-patch+yaml"  # JSON is YAML, so the body stays JSON
+
+
+class Client:
+    """An `Api`. Safe to use from several threads at once."""
+
+    def __init__(self, configuration: client.Configuration | None = None, connections: int = 8) -> None:
+        """Raises `kubernetes.config.ConfigException` where neither a Pod's nor a user's configuration is found."""
+        if configuration is None:
+            configuration = client.Configuration()
+            try:
+                config.load_incluster_config(client_configuration=configuration)
+            except config.ConfigException:
+                config.load_kube_config(client_configuration=configuration)
+        configuration.retries = False
+        configuration.connection_pool_maxsize = connections
+        self._api = client.ApiClient(configuration)
+        self._api.user_agent = names.PROGRAM
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        status, body, _ = self._call("GET", RESOURCES[kind].path(namespace, name))
+        return None if status == 404 else _json(body)
+
+    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+        query: list[tuple[str, str]] = [("limit", str(PAGE))]
+        if selector:
+            query.append(("labelSelector", selector))
+        items: list[Object] = []
+        token = ""
+        while True:
+            more = [("continue", token)] if token else []
+            _, body, _ = self._call("GET", RESOURCES[kind].path(namespace), query=query + more, missing_is_fine=False)
+            page = _json(body)
+            items += page.get("items") or []
+            token = (page.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return items
+
+    def create(self, manifest: Object) -> bool:
+        meta = manifest["metadata"]
+        status, body, _ = self._call(
+            "POST", RESOURCES[manifest["kind"]].path(meta.get("namespace")), manifest, missing_is_fine=False,
+            conflict_is_fine=True, query=[("fieldManager", names.FIELD_MANAGER)],
+        )
+        if status == 409 and _reason(body) != "AlreadyExists":
+            raise Conflict(_message(body))
+        return status != 409
+
+    def apply(self, manifest: Object) -> None:
+        self._apply(manifest, None)
+
+    def apply_status(self, manifest: Object) -> None:
+        self._apply(manifest, "status")
+
+    def _apply(self, manifest: Object, subresource: str | None) -> None:
+        meta = manifest["metadata"]
+        path = RESOURCES[manifest["kind"]].path(meta.get("namespace"), meta["name"], subresource)
+        status, body, _ = self._call(
+            "PATCH", path, manifest, content_type=_APPLY,
+            query=[("fieldManager", names.FIELD_MANAGER), ("force", "true")],
+        )
+        if status == 404:
+            # A status belongs to an object; where that is gone, so is our view of it. For any other object a 404
+            # means that its namespace or kind is missing, which somebody has to see to.
+            raise Conflict(_message(body)) if subresource else Rejected(_message(body))
+
+    def delete(self, kind: str, name: str, namespace: str | None = None, uid: str | None = None) -> None:
+        options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        # A conflict is the precondition's: the name is another object's by now.
+        self._call("DELETE", RESOURCES[kind].path(namespace, name), options, conflict_is_fine=True)
+
+    def read_log(self, pod: str, namespace: str, container: str, lines: int) -> str:
+        status, body, _ = self._call(
+            "GET", RESOURCES["Pod"].path(namespace, pod, "log"),
+            query=[("container", container), ("tailLines", str(lines)), ("limitBytes", "65536")],
+            bad_request_is_fine=True,  # the container has not started yet
+        )
+        return body.decode("utf-8", "replace") if status == 200 else ""
+
+    def _call(
+        self, method: str, path: str, body: Any = None, *, query: Sequence[tuple[str, str]] = (),
+        content_type: str = "application/json", missing_is_fine: bool = True, conflict_is_fine: bool = False,
+        bad_request_is_fine: bool = False,
+    ) -> tuple[int, bytes, dict[str, str]]:
+        try:
+            request = self._api.param_serialize(
+                method, path, query_params=[*query], body=body, auth_settings=["BearerToken"],
+                header_params={"Accept": "application/json", "Content-Type": content_type},
+            )
+            response = self._api.call_api(*request, _request_timeout=TIMEOUT)
+            data = response.read()
+        except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
+            raise Unavailable(f"the API server cannot be reached: {type(error).__name__}") from error
+        status, headers = int(response.status), dict(response.getheaders() or {})
+        fine = (
+            status < 300 or (status == 404 and missing_is_fine) or (status == 409 and conflict_is_fine)
+            or (status == 400 and bad_request_is_fine)
+        )
+        if not fine:
+            _raise(status, data, headers)
+        return status, data, headers
+
+
+def _raise(status: int, body: bytes, headers: dict[str, str]) -> None:
+    if status == 409:
+        raise Conflict(_message(body))
+    if status in (408, 429) or status >= 500 or status == 401:
+        # 401 passes too: a service account token is read again when it is renewed.
+        after = next((v for k, v in headers.items() if k.lower() == "retry-after"), "")
+        raise Unavailable(
+            f"the API server answered {status}: {_message(body)}", float(after) if after.isdigit() else None,
+        )
+    raise Rejected(_message(body))
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Unavailable("the API server's answer is not JSON") from error
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body).get("message") or "")
+    except (ValueError, AttributeError):
+        return body[:200].decode("utf-8", "replace")
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return str(json.loads(body).get("reason") or "")
+    except (ValueError, AttributeError):
+        return ""

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the API server's JSON to the frozen facts of `planning/observed.py`. Pure; used by `observe.py`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from imagecache_operator import names
+from imagecache_operator.api.imagecache import Spec, Status
+from imagecache_operator.api.report import Outcome, Progress
+from imagecache_operator.planning.observed import Builder, Cache, Volume
+
+Object = dict[str, Any]
+
+
+def cache(obj: Object) -> Cache:
+    """An ImageCache. A spec that breaks the rules (older than they are) gives `spec_error`, never an exception."""
+    meta = obj["metadata"]
+    spec, error = None, ""
+    try:
+        spec = Spec.model_validate(obj.get("spec") or {})
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        error = f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return Cache(
+        name=meta["name"],
+        uid=meta["uid"],
+        generation=int(meta.get("generation", 1)),
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        deleting="deletionTimestamp" in meta,
+        spec=spec,
+        spec_error=error,
+        status=status(obj),
+        retry=(meta.get("annotations") or {}).get(names.ANNOTATION_RETRY),
+        resource_version=meta.get("resourceVersion", ""),
+    )
+
+
+def status(obj: Object) -> Status:
+    """The status; an empty one where somebody else wrote what no version of ours did."""
+    try:
+        return Status.model_validate(obj.get("status") or {})
+    except ValidationError:
+        return Status()
+
+
+def volume(obj: Object) -> Volume:
+    """A PersistentVolumeClaim."""
+    meta = obj["metadata"]
+    return Volume(
+        name=meta["name"],
+        uid=meta["uid"],
+        phase=(obj.get("status") or {}).get("phase") or "Pending",
+        requested=obj["spec"]["resources"]["requests"]["storage"],
+        deleting="deletionTimestamp" in meta,
+    )
+
+
+def builder(obj: Object) -> Builder:
+    """A builder Pod."""
+    meta, pod = obj["metadata"], obj.get("status") or {}
+    container: Object = next(
+        (c for c in pod.get("containerStatuses") or [] if c.get("name") == names.BUILDER_CONTAINER), {},
+    )
+    state = container.get("state") or {}
+    ended = state.get("terminated")
+    # A Pod that was evicted, or whose node is lost, is Failed without its container ever being seen to end.
+    over = ended is not None or pod.get("phase") in ("Failed", "Succeeded")
+    return Builder(
+        name=meta["name"],
+        attempt=int((meta.get("labels") or {}).get(names.LABEL_ATTEMPT, "0")),
+        terminated=over,
+        running="running" in state,
+        deleting="deletionTimestamp" in meta,
+        outcome=_outcome(ended),
+        ended_because=_ended_because(pod, ended or {}) if over else "",
+        waiting_for=_waiting_for(pod, state.get("waiting") or {}),
+    )
+
+
+def _outcome(ended: Object | None) -> Outcome | None:
+    try:
+        outcome = Outcome.from_termination_message((ended or {}).get("message") or "")
+    except ValueError:
+        return None
+    return outcome if outcome.images or outcome.reason else None
+
+
+def _ended_because(pod: Object, ended: Object) -> str:
+    said = pod.get("reason") or ended.get("reason") or pod.get("phase") or ""
+    words = pod.get("message") or (f"exit code {ended['exitCode']}" if "exitCode" in ended else "")
+    return f"{said} ({words})" if words else str(said)
+
+
+def _waiting_for(pod: Object, waiting: Object) -> str:
+    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+        words = waiting.get("message")
+        return f"{waiting['reason']}" + (f" ({words})" if words else "")
+    for condition in pod.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return condition.get("message") or condition.get("reason") or ""
+    return ""
+
+
+def progress(log: str) -> Progress | None:
+    """The newest progress line of a builder's log; None where there is none, or it cannot be read."""
+    for line in reversed(log.splitlines()):
+        if '"progress"' not in line:
+            continue
+        try:
+            return Progress.model_validate_json(line)
+        except ValidationError:
+            continue
+    return None
+
+
+def platform(node: Object) -> str:
+    """The platform of a node, as images name it."""
+    info = node["status"]["nodeInfo"]
+    return f"{info['operatingSystem']}/{info['architecture']}"

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kopf's side: which events wake which ImageCache, and the two loops that make its passes.
+
+No decisions here. One async daemon for each ImageCache is its only writer while it lives; kopf starts none for an
+object that is already being deleted, so a deletion handler makes the same passes there until nothing is left.
+`controller/operator.py` registers these functions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import kopf
+
+from imagecache_operator import names
+from imagecache_operator.cluster.api import ClusterError, Rejected, Unavailable
+from imagecache_operator.controller.reconciler import Pass, Reconciler
+from imagecache_operator.controller.wakeups import Sleeper, Wakeups
+from imagecache_operator.planning.plan import SLOT_POLL
+
+log = logging.getLogger(__name__)
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 60.0
+# A pass takes well under a second, and a call to the API server at most 25; past this, something hangs.
+OVERDUE = 180.0
+
+
+@dataclass
+class Memo:
+    """What the handlers need; travels by kopf's memo, so there are no globals."""
+
+    reconciler: Reconciler
+    executor: Executor
+    wakeups: Wakeups = field(default_factory=Wakeups)
+
+
+async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
+    """The daemon: passes for as long as the ImageCache lives and this process runs."""
+    with memo.wakeups.sleeper(uid) as sleeper:
+        ending = asyncio.ensure_future(stopped.wait())
+        try:
+            while not stopped:
+                done = await _pass(memo, sleeper, name, uid)
+                if done.deleting:
+                    return  # `remove` goes on from here
+                await _sleep(sleeper, done.again_in, ending)
+        finally:
+            ending.cancel()
+
+
+async def remove(name: str, uid: str, memo: Memo, **_: Any) -> None:
+    """The deletion: passes until nothing is left. kopf takes our finalizer away when this returns."""
+    with memo.wakeups.sleeper(uid) as sleeper:
+        while not (done := await _pass(memo, sleeper, name, uid)).gone:
+            await _sleep(sleeper, done.again_in, None)
+    memo.wakeups.wake_waiting()
+
+
+async def _pass(memo: Memo, sleeper: Sleeper, name: str, uid: str) -> Pass:
+    """One pass. Trouble with the API server ends as a pass that asks for another one after a back-off."""
+    async with sleeper.lock:
+        sleeper.woken.clear()
+        sleeper.due = None
+        try:
+            done = await asyncio.get_running_loop().run_in_executor(
+                memo.executor, memo.reconciler.run_once, name, uid,
+            )
+        except ClusterError as error:
+            sleeper.failures += 1
+            delay = _delay_after(error, sleeper.failures)
+            log.warning("%s: %s; looking again in %.1f s", name, error, delay)
+            return Pass(again_in=timedelta(seconds=delay))
+        except Exception:
+            # A bug of ours. The daemon must outlive it: kopf would not start another one for this object.
+            log.exception("%s: the pass failed; looking again in %.0f s", name, LONGEST_DELAY)
+            return Pass(again_in=timedelta(seconds=LONGEST_DELAY))
+        sleeper.failures = 0
+        sleeper.waits_for_others = done.again_in == SLOT_POLL
+        return done
+
+
+def _delay_after(error: ClusterError, failures: int) -> float:
+    if isinstance(error, Rejected):
+        return LONGEST_DELAY
+    delay = min(FIRST_DELAY * 2.0 ** min(failures - 1, 10), LONGEST_DELAY)
+    if isinstance(error, Unavailable) and error.retry_after is not None:
+        delay = max(delay, error.retry_after)
+    # Jitter: a hundred daemons that failed together must not come back together.
+    return delay * random.uniform(1.0, 1.5)  # noqa: S311
+
+
+async def _sleep(sleeper: Sleeper, again_in: timedelta, ending: asyncio.Future[Any] | None) -> None:
+    seconds = again_in.total_seconds()
+    sleeper.due = time.monotonic() + seconds
+    woken = asyncio.create_task(sleeper.woken.wait())
+    try:
+        await asyncio.wait(
+            {woken, ending} if ending else {woken}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED,
+        )
+    finally:
+        woken.cancel()
+
+
+def wake_cache(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
+    """An ImageCache has changed: wake it where somebody else than us has changed it."""
+    meta, status = body.metadata, body.status
+    retry = meta.annotations.get(names.ANNOTATION_RETRY)
+    if type == "DELETED":
+        memo.wakeups.wake_waiting()
+    elif (
+        meta.get("deletionTimestamp")
+        or meta.get("generation") != status.get("observedGeneration")
+        or (retry is not None and retry != status.get("handledRetry"))
+    ):
+        memo.wakeups.wake(str(body.metadata.uid))
+
+
+def wake_owner(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
+    """A child has changed: wake its ImageCache, and whoever waits for a builder to end."""
+    memo.wakeups.wake(body.metadata.labels.get(names.LABEL_CACHE, ""))
+    if type == "DELETED" or body.status.get("phase") in ("Succeeded", "Failed"):
+        memo.wakeups.wake_waiting()
+
+
+def healthy(memo: Memo, **_: Any) -> str:
+    """The liveness probe: fails when a pass that is due does not happen."""
+    late = memo.wakeups.overdue()
+    if late > OVERDUE:
+        raise kopf.PermanentError(f"a pass is {late:.0f} s late")
+    return f"{late:.1f} s late"

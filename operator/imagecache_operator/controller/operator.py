@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the controller together and runs it. Called by `__main__` with everything that it needs; tests call it too."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import kopf
+
+from imagecache_operator import names
+from imagecache_operator.cluster.api import Api
+from imagecache_operator.cluster.observe import home_uid
+from imagecache_operator.controller import handlers
+from imagecache_operator.controller.reconciler import Reconciler
+from imagecache_operator.settings import Settings
+
+# Passes that run at once. Each is a handful of small calls, so this is about waiting, not about processors.
+THREADS = 8
+LIVENESS = "http://0.0.0.0:8080/healthz"
+
+
+class NoDiffBase(kopf.DiffBaseStorage):
+    """kopf would copy each object into an annotation of itself to find what has changed. Passes look at what is
+    there, not at what has changed, so nothing is stored and no ImageCache is written to for it."""
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return None
+
+
+def registry(home: str) -> kopf.OperatorRegistry:
+    """All handlers. `home` is the UID of the cluster whose children wake anybody."""
+    found = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=found)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.peering.standalone = True
+        settings.scanning.disabled = True  # the CRD and the namespace are there before the operator is
+        settings.posting.enabled = False  # events come from the plan
+        settings.persistence.finalizer = names.FINALIZER
+        settings.persistence.diffbase_storage = NoDiffBase()
+        settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+        settings.background.cancellation_polling = 1
+        settings.networking.request_timeout = 30
+        settings.watching.label_selectors["pods"] = names.managed_selector(home)
+        settings.watching.label_selectors["persistentvolumeclaims"] = names.managed_selector(home)
+
+    @kopf.on.login(registry=found)
+    def log_in(**options: Any) -> kopf.ConnectionInfo | None:
+        # In a Pod by its service account; elsewhere as the person at the keyboard.
+        return kopf.login_with_service_account(**options) or kopf.login_with_kubeconfig(**options)
+
+    resource = (names.GROUP, names.VERSION, names.PLURAL)
+    kopf.daemon(*resource, registry=found)(handlers.live)
+    kopf.on.delete(*resource, registry=found)(handlers.remove)
+    kopf.on.event(*resource, registry=found)(handlers.wake_cache)
+    for plural in ("pods", "persistentvolumeclaims"):
+        kopf.on.event("", "v1", plural, registry=found)(handlers.wake_owner)
+    kopf.on.probe(registry=found)(handlers.healthy)
+    return found
+
+
+def run(api: Api, settings: Settings, *, liveness: str | None = LIVENESS, **kopf_options: Any) -> None:
+    """Run until SIGTERM or SIGINT. Raises ClusterError where the API server cannot be reached at the start."""
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    home = home_uid(api)
+    with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="pass") as executor:
+        memo = handlers.Memo(Reconciler(api, settings, home), executor)
+        kopf.run(
+            registry=registry(home),
+            memo=memo,
+            standalone=True,
+            namespaces=[settings.namespace],
+            liveness_endpoint=liveness,
+            **kopf_options,
+        )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over one ImageCache: observe → plan → carry out → report. Called by `controller/handlers.py` in a thread.
+
+It may be killed between any two of its calls; the next pass, by whatever process, sees what is there and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from imagecache_operator import names
+from imagecache_operator.api.imagecache import Phase, Status
+from imagecache_operator.cluster.api import Api, Conflict, Object, Rejected
+from imagecache_operator.cluster.observe import observe
+from imagecache_operator.planning.decision import Event, Plan
+from imagecache_operator.planning.observed import Cache
+from imagecache_operator.planning.plan import plan
+from imagecache_operator.planning.reporting import refused
+from imagecache_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_REFUSAL = timedelta(minutes=1)
+# Events of cluster-scoped objects belong to this namespace; the API server takes them in no other.
+EVENT_NAMESPACE = "default"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a pass ended. `gone`: nothing is left to look after."""
+
+    again_in: timedelta
+    deleting: bool = False
+    gone: bool = False
+    phase: Phase | None = None
+
+
+class Reconciler:
+    """Makes passes. Safe to use from several threads for different ImageCaches."""
+
+    def __init__(
+        self, api: Api, settings: Settings, home_uid: str, clock: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._api = api
+        self._settings = settings
+        self._home = home_uid
+        self._clock = clock
+
+    def run_once(self, name: str, uid: str) -> Pass:
+        """One pass. Raises `cluster.api.Unavailable` or `Rejected` where it could not even look."""
+        seen = observe(self._api, name, uid, self._home, self._settings.namespace)
+        if seen is None:
+            return Pass(again_in=timedelta(0), deleting=True, gone=True)
+        # Whole seconds, because that is what comes back from the API server: a finer time would differ for ever.
+        now = self._clock().replace(microsecond=0)
+        todo = plan(seen, self._settings, now)
+        try:
+            self._carry_out(todo)
+        except Rejected as refusal:
+            log.warning("%s: the cluster refused a write: %s", name, refusal)
+            todo = refused(seen, todo, str(refusal), RETRY_AFTER_REFUSAL, now)
+        if not todo.gone:
+            try:
+                self._report(seen.cache, todo)
+            except Conflict:
+                return Pass(again_in=timedelta(0), deleting=seen.cache.deleting, phase=todo.status.phase)
+        return Pass(again_in=todo.again_in, deleting=seen.cache.deleting, gone=todo.gone, phase=todo.status.phase)
+
+    def _carry_out(self, todo: Plan) -> None:
+        for manifest in todo.apply:
+            self._api.apply(manifest)
+        for manifest in todo.create:
+            if self._api.create(manifest):
+                log.info("created %s %s", manifest["kind"], manifest["metadata"]["name"])
+        for ref in todo.delete:
+            namespace = None if ref.kind == names.KIND else self._settings.namespace
+            self._api.delete(ref.kind, ref.name, namespace, ref.uid)
+            log.info("deleted %s %s", ref.kind, ref.name)
+
+    def _report(self, cache: Cache, todo: Plan) -> None:
+        if todo.status != cache.status:
+            self._api.apply_status(_status_manifest(cache, todo.status))
+            log.info("%s: %s: %s", cache.name, todo.status.phase, todo.status.message)
+        for event in todo.events:
+            self._post(cache, event)
+
+    def _post(self, cache: Cache, event: Event) -> None:
+        try:
+            self._api.create(_event_manifest(cache, event, self._clock()))
+        except (Rejected, Conflict) as refusal:
+            # An event is a courtesy: status says the same. A cache is not to fail for it.
+            log.warning("%s: an event could not be posted: %s", cache.name, refusal)
+
+
+def _status_manifest(cache: Cache, status: Status) -> Object:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.KIND,
+        "metadata": {"name": cache.name, "uid": cache.uid, "resourceVersion": cache.resource_version},
+        "status": status.to_json_dict(),
+    }
+
+
+def _event_manifest(cache: Cache, event: Event, now: datetime) -> Object:
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{cache.name}.{event.key}", "namespace": EVENT_NAMESPACE},
+        "involvedObject": {
+            "apiVersion": names.API_VERSION, "kind": names.KIND, "name": cache.name, "uid": cache.uid,
+            "resourceVersion": cache.resource_version,
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:1024],
+        "source": {"component": names.PROGRAM},
+        "reportingComponent": names.PROGRAM,
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }

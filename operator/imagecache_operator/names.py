@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every name that leaves the process, in one place, so that nothing is spelled twice.
+
+Everybody imports this module; it imports nobody. Names of children are derived from UIDs, never from the
+ImageCache's own name: that one may be 128 characters long, and a name that was deleted and created again is
+another cache. The readable name travels in an annotation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+GROUP = "imagecache.dev"
+VERSION = "v1alpha1"
+KIND = "ImageCache"
+PLURAL = "imagecaches"
+SINGULAR = "imagecache"
+SHORT_NAME = "imc"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+NAMESPACE = "imagecache-system"
+FINALIZER = f"{GROUP}/cleanup"
+FIELD_MANAGER = "imagecache-operator"
+PROGRAM = "imagecache-operator"
+
+# Labels: what the operator selects its children by. Values are UIDs, hashes and small words, never user text.
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_COMPONENT = f"{GROUP}/component"
+LABEL_HOME = f"{GROUP}/home-cluster"
+LABEL_CACHE = f"{GROUP}/cache-uid"
+LABEL_GENERATION = f"{GROUP}/generation"
+LABEL_ATTEMPT = f"{GROUP}/attempt"
+
+COMPONENT_BUILDER = "builder"
+COMPONENT_VOLUME = "volume"
+
+# Annotations: the cache's full name on its children; a person's wish to try again on the cache.
+ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
+ANNOTATION_RETRY = f"{GROUP}/retry"
+
+BUILDER_CONTAINER = "builder"
+VOLUME_PATH = "/cache"
+
+# The environment of a builder Pod: the operator's side writes these, the builder's side reads them.
+ENV_JOB = "IMAGECACHE_JOB"
+ENV_CA_FILE = "IMAGECACHE_CA_FILE"
+
+
+def managed_selector(home_uid: str) -> str:
+    """The label selector that finds every child of this home cluster's caches."""
+    return f"{LABEL_MANAGED_BY}={PROGRAM},{LABEL_HOME}={home_uid}"
+
+
+def child_labels(component: str, home_uid: str, cache_uid: str) -> dict[str, str]:
+    """Labels that every child carries, whatever its kind."""
+    return {
+        LABEL_MANAGED_BY: PROGRAM,
+        LABEL_COMPONENT: component,
+        LABEL_HOME: home_uid,
+        LABEL_CACHE: cache_uid,
+    }
+
+
+def volume_name(home_uid: str, cache_uid: str) -> str:
+    """Name of the cache's PersistentVolumeClaim."""
+    return f"imc-{_digest(home_uid, cache_uid)}"
+
+
+def builder_name(home_uid: str, cache_uid: str, generation: int, attempt: int) -> str:
+    """Name of the builder Pod of one attempt. The attempt's number is readable; the hash makes it unique."""
+    return f"imc-{_digest(home_uid, cache_uid, str(generation), str(attempt))}-builder-{attempt}"
+
+
+def _digest(*parts: str) -> str:
+    # 16 hex digits: 64 bits, so that a chance meeting of two children is out of reach at any real number of caches.
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The builder Pod of one attempt. It is created once and never applied again: an apply would bring back a Pod that
+somebody deleted, and would be refused for a running Pod after an upgrade of the operator.
+
+The Pod asks for nothing that a serverless cluster or Pod Security `restricted` refuses: no privilege, no host path,
+port or network, no service account token, requests equal to limits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from imagecache_operator import names
+from imagecache_operator.api.job import GIB, BuildJob
+from imagecache_operator.planning.children import owner
+from imagecache_operator.planning.observed import Cache
+from imagecache_operator.settings import Settings
+
+# Not a user of any image: "nobody". Whoever serves the volume runs as the same user, so that both can read it.
+UID = 65534
+CA_FOLDER = "/etc/imagecache/registry-ca"
+GENERATION = 1
+
+
+def manifest(
+    cache: Cache, attempt: int, platforms: tuple[str, ...], home_uid: str, settings: Settings,
+) -> dict[str, Any]:
+    """The Pod. The cache's spec must be valid."""
+    if cache.spec is None:
+        raise ValueError("a builder needs a valid spec")
+    job = BuildJob(
+        images=cache.spec.images,
+        platforms=platforms,
+        stored_as=cache.spec.stored_as,
+        capacity=cache.spec.image_cache_size * GIB,
+        plain_http=settings.plain_http_registries,
+    )
+    resources = {"cpu": settings.builder_cpu, "memory": settings.builder_memory}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": names.builder_name(home_uid, cache.uid, GENERATION, attempt),
+            "namespace": settings.namespace,
+            "labels": {
+                **names.child_labels(names.COMPONENT_BUILDER, home_uid, cache.uid),
+                names.LABEL_GENERATION: str(GENERATION),
+                names.LABEL_ATTEMPT: str(attempt),
+                # A mesh's sidecar would hold up the Pod's end and may cut its network.
+                "sidecar.istio.io/inject": "false",
+            },
+            "annotations": {
+                names.ANNOTATION_CACHE_NAME: cache.name,
+                "linkerd.io/inject": "disabled",
+                # An autoscaler that moves the builder away would throw half of its work away.
+                "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+            },
+            "ownerReferences": [owner.reference(cache)],
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": int(settings.builder_deadline.total_seconds()),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": 30,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": UID,
+                "runAsGroup": UID,
+                "fsGroup": UID,
+                # A volume of many files would else be walked and changed at each start.
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": names.BUILDER_CONTAINER,
+                "image": settings.builder_image,
+                "args": ["builder"],
+                "env": [
+                    {"name": names.ENV_JOB, "value": job.model_dump_json(by_alias=True, exclude_defaults=True)},
+                    {"name": names.ENV_CA_FILE, "value": f"{CA_FOLDER}/ca.crt"},
+                ],
+                "resources": {"requests": resources, "limits": resources},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "readOnlyRootFilesystem": True,
+                    "capabilities": {"drop": ["ALL"]},
+                },
+                "volumeMounts": [
+                    {"name": "cache", "mountPath": names.VOLUME_PATH},
+                    {"name": "registry-ca", "mountPath": CA_FOLDER, "readOnly": True},
+                ],
+            }],
+            "volumes": [
+                {"name": "cache", "persistentVolumeClaim": {"claimName": names.volume_name(home_uid, cache.uid)}},
+                {"name": "registry-ca", "configMap": {"name": settings.registry_ca, "optional": True}},
+            ],
+        },
+    }

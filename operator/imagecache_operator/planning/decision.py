@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes that the thinking speaks in: a decision about one cache, and the plan that follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from imagecache_operator.api.conditions import ConditionReason
+from imagecache_operator.api.imagecache import Attempt, ImageStatus, Phase, Status, VolumeStatus
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """One object to delete. With a uid, only that very object, not one that took its name since."""
+
+    kind: str
+    name: str
+    uid: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """One Kubernetes event on the ImageCache. `key` makes its name, so that telling twice is telling once."""
+
+    type: str
+    reason: str
+    message: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is true of a cache now, and what is to be done about it.
+
+    `apply`, `create` and `delete` are carried out in that order; `again_in` None means at the next resync.
+    `gone` means that nothing of a deleted cache is left.
+    """
+
+    phase: Phase
+    reason: ConditionReason
+    message: str
+    apply: tuple[Manifest, ...] = ()
+    create: tuple[Manifest, ...] = ()
+    delete: tuple[ObjectRef, ...] = ()
+    attempt: Attempt | None = None
+    images: tuple[ImageStatus, ...] | None = None
+    volume: VolumeStatus | None = None
+    size: str | None = None
+    progress: str | None = None
+    handled_retry: str | None = None
+    again_in: timedelta | None = None
+    gone: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one pass carries out and reports."""
+
+    apply: tuple[Manifest, ...]
+    create: tuple[Manifest, ...]
+    delete: tuple[ObjectRef, ...]
+    status: Status
+    events: tuple[Event, ...]
+    again_in: timedelta
+    gone: bool = False

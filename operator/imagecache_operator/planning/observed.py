@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one pass has seen: frozen facts, already parsed. `cluster/observe.py` makes them, `planning` reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from imagecache_operator.api.imagecache import Attempt, AttemptState, Phase, Spec, Status
+from imagecache_operator.api.report import Outcome, Progress
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One ImageCache. `spec` is None where it does not follow the rules; `spec_error` then says why."""
+
+    name: str
+    uid: str
+    generation: int
+    created: datetime
+    deleting: bool
+    spec: Spec | None
+    spec_error: str
+    status: Status
+    retry: str | None = None
+    resource_version: str = ""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The cache's PersistentVolumeClaim. `requested` is the size as Kubernetes writes it, e.g. "20Gi"."""
+
+    name: str
+    uid: str
+    phase: str
+    requested: str
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A builder Pod of this cache.
+
+    `terminated` speaks of the builder *container*: sidecars may keep a Pod running after it. `outcome` is what it
+    said at its end, None if it was ended before it could speak. `ended_because` then says what Kubernetes knows
+    (OOMKilled, Evicted …); `waiting_for` is what holds up a builder that has not started.
+    """
+
+    name: str
+    attempt: int
+    terminated: bool = False
+    running: bool = False
+    deleting: bool = False
+    outcome: Outcome | None = None
+    ended_because: str = ""
+    waiting_for: str = ""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """Any ImageCache of the cluster, this one included: enough to share slots and quota."""
+
+    name: str
+    created: datetime
+    deleting: bool
+    phase: Phase | None
+    attempt: Attempt | None
+    has_builder: bool
+
+    @property
+    def age_rank(self) -> tuple[datetime, str]:
+        """Sorts the oldest first, the same way for everybody."""
+        return (self.created, self.name)
+
+    @property
+    def is_building(self) -> bool:
+        announced = self.attempt is not None and self.attempt.state in (AttemptState.STARTING, AttemptState.RUNNING)
+        return self.has_builder or (announced and not self.deleting)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Everything that one pass knows about one ImageCache and its surroundings."""
+
+    cache: Cache
+    home_uid: str
+    volume: Volume | None = None
+    builders: tuple[Builder, ...] = ()
+    progress: Progress | None = None
+    neighbours: tuple[Neighbour, ...] = ()
+    platforms: tuple[str, ...] = field(default=("linux/amd64",))
+
+    def builder_of(self, attempt: int) -> Builder | None:
+        """The builder Pod of that attempt, if there is one."""
+        return next((b for b in self.builders if b.attempt == attempt), None)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plan: what to do about one ImageCache, from what is seen of it. Pure. `controller/reconciler.py` calls it.
+
+A decision is the first answer in a list of small questions, in the order of `_QUESTIONS`: is it being deleted? can
+its spec be used? has it expired? is it complete? has it failed for good? may it build? The life of a cache, in one
+screen; each answer says the phase, the reason, a sentence for a person, and what to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from imagecache_operator.api.conditions import ConditionReason as Because
+from imagecache_operator.api.imagecache import Attempt, AttemptState, OnExpiry, Phase, VolumeStatus
+from imagecache_operator.planning import attempts, images, wording
+from imagecache_operator.planning.children import builder_pod
+from imagecache_operator.planning.decision import Decision, ObjectRef, Plan
+from imagecache_operator.planning.observed import Observed
+from imagecache_operator.planning.reporting import reported
+from imagecache_operator.planning.view import View
+from imagecache_operator.settings import Settings
+
+AT_ONCE = timedelta(0)
+SOON = timedelta(seconds=5)
+SLOT_POLL = timedelta(seconds=10)
+
+
+def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
+    """The plan for what was seen at `now` (UTC, whole seconds)."""
+    view = View(observed, settings, now)
+    for question in _QUESTIONS:
+        decision = question(view)
+        if decision is not None:
+            return reported(observed, decision, settings.resync, now)
+    raise AssertionError("the last question always has an answer")
+
+
+def _being_deleted(view: View) -> Decision | None:
+    seen = view.observed
+    if not seen.cache.deleting:
+        return None
+    left = [f"Pod {b.name}" for b in seen.builders] + ([f"volume {seen.volume.name}"] if seen.volume else [])
+    return Decision(
+        Phase.DELETING, Because.DELETING,
+        f"Removing {' and '.join(left)}" if left else "Everything of this cache is removed",
+        delete=view.volume_and_builders, again_in=SOON, gone=not left,
+        attempt=seen.cache.status.attempt, images=seen.cache.status.images,
+    )
+
+
+def _invalid(view: View) -> Decision | None:
+    cache = view.observed.cache
+    if cache.spec is not None:
+        return None
+    return Decision(
+        Phase.FAILED, Because.INVALID_SPEC, f"The spec cannot be used: {cache.spec_error}. Correct it and apply again.",
+        attempt=cache.status.attempt, images=cache.status.images,
+    )
+
+
+def _elsewhere(view: View) -> Decision | None:
+    wanted = view.spec.building_config.cluster if view.spec.building_config else None
+    if wanted is None or wanted == view.observed.home_uid:
+        return None
+    return Decision(
+        Phase.FAILED, Because.CLUSTER_NOT_FOUND,
+        f"buildingConfig.cluster is {wanted}, but this cluster is {view.observed.home_uid}, and caches are built only "
+        "in the cluster they live in. Leave the field out, or apply the ImageCache there.",
+    )
+
+
+def _expired(view: View) -> Decision | None:
+    seen = view.observed
+    if view.spec.retention_days == 0:
+        return None
+    expires = seen.cache.created + timedelta(days=view.spec.retention_days)
+    if view.now < expires:
+        return None
+    decision = Decision(
+        Phase.UNAVAILABLE, Because.EXPIRED, "", attempt=seen.cache.status.attempt, images=seen.cache.status.images,
+    )
+    age = f"Expired after {wording.counted(view.spec.retention_days, 'day')}"
+    left = expires + view.settings.expiry_grace - view.now
+    if left > timedelta(0):
+        what = "deleted" if view.spec.on_expiry is OnExpiry.DELETE else "released"
+        return replace(decision, message=f"{age}; it will be {what} soon", again_in=left)
+    if view.spec.on_expiry is OnExpiry.DELETE:
+        doomed = (ObjectRef("ImageCache", seen.cache.name, seen.cache.uid),)
+        return replace(decision, message=f"{age}; it is being deleted", delete=doomed, again_in=SOON)
+    return replace(
+        decision, message=f"{age}; its volume is released. Raise retentionDays to build it again, or delete it.",
+        delete=view.volume_and_builders, attempt=None, images=images.waiting(view.spec.images),
+    )
+
+
+def _complete(view: View) -> Decision | None:
+    seen, attempt = view.observed, view.attempt
+    if attempt is None or attempt.state is not AttemptState.SUCCEEDED:
+        return None
+    recorded = seen.cache.status.volume
+    expected = recorded.uid if recorded and recorded.uid else None
+    # The UID tells a volume that somebody deleted and made again, and which is therefore empty.
+    lost = seen.volume is None or seen.volume.deleting or seen.volume.phase == "Lost" or (
+        expected is not None and seen.volume.uid != expected
+    )
+    if lost or seen.volume is None:
+        if view.retry_asked:
+            return None
+        return Decision(
+            Phase.UNAVAILABLE, Because.VOLUME_LOST,
+            f"The volume {recorded.name if recorded else ''} with the images is gone. To build the cache again: "
+            "kubectl annotate imagecache "
+            f"{seen.cache.name} imagecache.dev/retry=$(date +%s) --overwrite",
+            attempt=attempt, images=view.images, volume=recorded, delete=view.recorded_builders,
+        )
+    used = view.builder.outcome.used if view.builder and view.builder.outcome else None
+    size = (
+        f"{wording.size(used)} of {view.spec.image_cache_size} GiB" if used is not None else seen.cache.status.size
+    )
+    return Decision(
+        Phase.AVAILABLE, Because.AVAILABLE, f"{wording.counted(len(view.spec.images), 'image')}, {size}",
+        attempt=attempt, images=view.images, size=size, progress="100 %",
+        volume=VolumeStatus(name=seen.volume.name, uid=seen.volume.uid),
+        apply=view.claim_if_different, delete=view.recorded_builders, handled_retry=seen.cache.retry,
+    )
+
+
+def _failed(view: View) -> Decision | None:
+    seen, attempt = view.observed, view.attempt
+    if attempt is None or view.retry_asked:
+        return None
+    if attempt.state is AttemptState.FAILED:
+        of_images = attempt.reason == attempts.REASON_IMAGES
+        because = images.failure_reason(view.images) if of_images else Because(attempt.reason or Because.IMAGE_FAILED)
+        message = images.failure(view.images) if of_images else attempt.message or "The builder gave no reason"
+    elif attempt.state is AttemptState.LOST and attempt.failures >= view.settings.max_attempts:
+        because = Because.ATTEMPTS_EXHAUSTED
+        message = (
+            f"{wording.counted(attempt.failures, 'attempt')} failed, the last one because: {view.why_lost(attempt)}. "
+            f"To try again: kubectl annotate imagecache {seen.cache.name} imagecache.dev/retry=$(date +%s) --overwrite"
+        )
+    else:
+        return None
+    decision = Decision(
+        Phase.FAILED, because, message, attempt=attempt, images=view.images, delete=view.recorded_builders,
+        volume=view.named_volume,
+    )
+    if seen.volume is None or attempt.finished_at is None:
+        return replace(decision, volume=None)
+    left = attempt.finished_at + view.settings.failed_volume_ttl - view.now
+    if left > timedelta(0):
+        return replace(decision, again_in=left)
+    return replace(decision, volume=None, delete=view.volume_and_builders)
+
+
+def _over_quota(view: View) -> Decision | None:
+    limit = view.settings.max_caches
+    if _is_building(view.attempt) or attempts.within_quota(view.observed.cache.name, view.observed.neighbours, limit):
+        return None
+    return Decision(
+        Phase.CREATING, Because.QUOTA_EXCEEDED,
+        f"There are {limit} older ImageCaches, as many as are served; this one starts when one of them is deleted",
+        attempt=view.attempt, images=images.waiting(view.spec.images), delete=view.recorded_builders,
+    )
+
+
+def _between_attempts(view: View) -> Decision | None:
+    """No attempt yet, or the last one is over and another one is to be made."""
+    seen, attempt = view.observed, view.attempt
+    if _is_building(attempt):
+        return None
+    waiting = Decision(
+        Phase.CREATING, Because.RETRY_SCHEDULED, "", attempt=attempt, images=view.images, volume=view.named_volume,
+        delete=view.recorded_builders,
+    )
+    if attempt and attempt.state is AttemptState.LOST and not view.retry_asked:
+        due = attempts.due_at(attempt)
+        if due and view.now < due:
+            return replace(
+                waiting, again_in=due - view.now,
+                message=f"Attempt {attempt.number} failed: {view.why_lost(attempt)}. The next one starts "
+                f"{wording.duration(attempts.back_off(attempt.failures))} after it "
+                f"({attempt.failures} of {view.settings.max_attempts})",
+            )
+    if seen.builders or (seen.volume and seen.volume.deleting):
+        return replace(
+            waiting, reason=Because.BUILDER_PENDING, again_in=SOON,
+            message="Waiting until what the last attempt left behind is removed",
+        )
+    if not attempts.may_announce(seen.cache.name, seen.neighbours, view.settings.max_builders):
+        return replace(
+            waiting, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
+            message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; older caches go first",
+        )
+    fresh = attempts.next_attempt(attempt, fresh=view.retry_asked)
+    # Only announced: the Pod is made by the next pass, when the number is safely in status.
+    return replace(
+        waiting, reason=Because.BUILDER_PENDING, message=f"Attempt {fresh.number} is starting", attempt=fresh,
+        images=images.waiting(view.spec.images), handled_retry=seen.cache.retry, again_in=AT_ONCE, delete=(),
+    )
+
+
+def _building(view: View) -> Decision:
+    seen, attempt, builder = view.observed, view.attempt, view.builder
+    if attempt is None:
+        raise AssertionError("asked only after an attempt was announced")
+    decision = Decision(
+        Phase.CREATING, Because.BUILDER_PENDING, f"Attempt {attempt.number} is starting",
+        attempt=attempt, images=images.waiting(view.spec.images), volume=view.named_volume, again_in=SOON,
+        handled_retry=seen.cache.retry, delete=view.recorded_builders,
+    )
+    if builder is None:
+        if not attempts.may_build(seen.cache.name, seen.neighbours, view.settings.max_builders):
+            return replace(
+                decision, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
+                message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; "
+                "older caches go first",
+            )
+        pod = builder_pod.manifest(seen.cache, attempt.number, seen.platforms, seen.home_uid, view.settings)
+        return replace(decision, apply=view.claim_if_different, create=(pod,))
+    if not builder.running:
+        pending = seen.volume is not None and seen.volume.phase == "Pending"
+        message = f"Waiting for builder Pod {builder.name}" + (
+            f": {builder.waiting_for}" if builder.waiting_for else " to start"
+        )
+        return replace(decision, reason=Because.VOLUME_PENDING if pending else Because.BUILDER_PENDING, message=message)
+    progress = seen.progress
+    if progress is None or not images.progressed(seen.cache.status.progress, progress):
+        # Nothing moved by a whole per cent: what was written stands, so that this pass writes nothing.
+        before = seen.cache.status
+        return replace(
+            decision, reason=Because.PULLING, progress=before.progress, images=before.images or decision.images,
+            message=before.message if before.progress and before.message else f"Pulling {view.counted_images}",
+        )
+    return replace(
+        decision, reason=Because.PULLING, images=images.moving(view.spec.images, progress),
+        progress=wording.percent(progress.bytes_done, progress.bytes_total),
+        message=f"Pulling {view.counted_images}: {wording.size(progress.bytes_done)} of "
+        f"{wording.size(progress.bytes_total)}",
+    )
+
+
+_QUESTIONS = (
+    _being_deleted, _invalid, _elsewhere, _expired, _complete, _failed, _over_quota, _between_attempts, _building,
+)
+
+
+def _is_building(attempt: Attempt | None) -> bool:
+    return attempt is not None and attempt.state in (AttemptState.STARTING, AttemptState.RUNNING)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a decision to what is written: status with its conditions, and events on transitions. Pure.
+
+A status that says the same twice is equal to the last one, field by field, and is then not written: nothing in it
+moves by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from imagecache_operator.api.conditions import ConditionReason, ConditionType
+from imagecache_operator.api.imagecache import AttemptState, Condition, Phase, Status
+from imagecache_operator.planning.decision import Decision, Event, Plan
+from imagecache_operator.planning.observed import Cache, Observed
+
+_IN_MOTION = (Phase.CREATING, Phase.DELETING)
+_BROKEN = (Phase.FAILED, Phase.UNAVAILABLE)
+
+
+def reported(observed: Observed, decision: Decision, resync: timedelta, now: datetime) -> Plan:
+    """The plan that carries a decision out and tells about it."""
+    cache = observed.cache
+    status = _status(cache, decision, now)
+    # What an attempt's change of state allows (its Pod made, or removed) waits for that state to be in status;
+    # it is there when this pass ends, so the next pass follows at once.
+    moved_on = decision.attempt is not None and decision.attempt != cache.status.attempt
+    again_in = timedelta(0) if moved_on else decision.again_in if decision.again_in is not None else resync
+    return Plan(
+        apply=decision.apply, create=decision.create, delete=decision.delete, status=status,
+        events=_events(cache, status), again_in=min(again_in, resync), gone=decision.gone,
+    )
+
+
+def refused(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
+    """The plan's report where the API server refused one of its writes (403, 422): its own words, for a person.
+
+    A complete cache stays complete: there only the message changes.
+    """
+    cache = observed.cache
+    if plan.status.phase is Phase.AVAILABLE:
+        status = plan.status.model_copy(update={"message": f"{plan.status.message}. Refused by the cluster: {words}"})
+    else:
+        decision = Decision(
+            Phase.DELETING if cache.deleting else Phase.FAILED, ConditionReason.REJECTED,
+            f"The cluster refused what this cache needs: {words}. It is tried again.",
+            attempt=cache.status.attempt, images=plan.status.images, volume=cache.status.volume,
+        )
+        status = _status(cache, decision, now)
+    return replace(plan, status=status, events=_events(cache, status), again_in=retry_in, gone=False)
+
+
+def _status(cache: Cache, decision: Decision, now: datetime) -> Status:
+    spec = cache.spec
+    days = spec.retention_days if spec else 0
+    return Status(
+        phase=decision.phase,
+        message=decision.message,
+        observed_generation=cache.generation,
+        handled_retry=decision.handled_retry or cache.status.handled_retry,
+        image_count=len(spec.images) if spec else None,
+        size=decision.size,
+        progress=decision.progress,
+        expires_at=cache.created + timedelta(days=days) if days else None,
+        volume=decision.volume,
+        attempt=decision.attempt,
+        images=decision.images or (),
+        conditions=_conditions(cache, decision, now),
+    )
+
+
+def _conditions(cache: Cache, decision: Decision, now: datetime) -> tuple[Condition, ...]:
+    ready = decision.phase is Phase.AVAILABLE
+    wanted = [
+        (ConditionType.READY, ready, decision.reason, decision.message),
+        (ConditionType.RECONCILING, decision.phase in _IN_MOTION, decision.reason, ""),
+        (ConditionType.STALLED, decision.phase in _BROKEN, decision.reason, ""),
+    ]
+    if cache.spec and cache.spec.building_config and cache.spec.building_config.image_pull_secrets:
+        wanted.append((
+            ConditionType.PULL_SECRETS, False, ConditionReason.NOT_SUPPORTED,
+            "This version does not use imagePullSecrets yet: every image is pulled without credentials",
+        ))
+    before = {c.type: c for c in cache.status.conditions}
+    return tuple(
+        _condition(before.get(kind), kind, "True" if holds else "False", reason, message, cache.generation, now)
+        for kind, holds, reason, message in wanted
+    )
+
+
+def _condition(
+    before: Condition | None, kind: str, status: str, reason: str, message: str, generation: int, now: datetime,
+) -> Condition:
+    unmoved = before is not None and before.status == status
+    return Condition(
+        type=kind, status=status, reason=reason, message=message, observed_generation=generation,
+        last_transition_time=before.last_transition_time if before is not None and unmoved else now,
+    )
+
+
+def _events(cache: Cache, status: Status) -> tuple[Event, ...]:
+    events = []
+    before, number = cache.status, status.attempt.number if status.attempt else 0
+    ready = next((c for c in status.conditions if c.type == ConditionType.READY), None)
+    if status.phase is not None and ready is not None and status.phase != before.phase:
+        kind = "Warning" if status.phase in _BROKEN else "Normal"
+        events.append((kind, ready.reason, status.message or ""))
+    lost = status.attempt is not None and status.attempt.state is AttemptState.LOST
+    if lost and status.attempt != before.attempt and status.phase is Phase.CREATING:
+        events.append(("Warning", ConditionReason.RETRY_SCHEDULED, status.message or ""))
+    return tuple(
+        # The key holds what makes this moment of the cache's life unlike any other.
+        Event(kind, reason, message, hashlib.sha256(
+            f"{cache.uid}/{cache.generation}/{number}/{before.phase}/{reason}".encode()
+        ).hexdigest()[:16])
+        for kind, reason, message in events
+    )

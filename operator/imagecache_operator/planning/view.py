@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass's facts, with what follows from them directly. Only `plan.py` uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from imagecache_operator.api.imagecache import Attempt, AttemptState, ImageStatus, Spec, VolumeStatus
+from imagecache_operator.planning import attempts, images, wording
+from imagecache_operator.planning.children import volume
+from imagecache_operator.planning.decision import Manifest, ObjectRef
+from imagecache_operator.planning.observed import Builder, Observed
+from imagecache_operator.settings import Settings
+
+
+@dataclass(frozen=True)
+class View:
+    """The facts of one pass with what the questions of `plan.py` all ask of them."""
+
+    observed: Observed
+    settings: Settings
+    now: datetime
+
+    @property
+    def spec(self) -> Spec:
+        spec = self.observed.cache.spec
+        if spec is None:
+            raise AssertionError("asked only after the spec was found valid")
+        return spec
+
+    @property
+    def builder(self) -> Builder | None:
+        """The Pod of the latest attempt."""
+        last = self.observed.cache.status.attempt
+        return self.observed.builder_of(last.number) if last else None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The latest attempt, after a look at its Pod."""
+        last = self.observed.cache.status.attempt
+        return attempts.followed(last, self.builder, self.now) if last else None
+
+    @property
+    def retry_asked(self) -> bool:
+        cache = self.observed.cache
+        return cache.retry is not None and cache.retry != cache.status.handled_retry
+
+    @property
+    def images(self) -> tuple[ImageStatus, ...]:
+        """The images as the ended builder left them, or as an earlier pass wrote them down."""
+        if self.builder is not None and self.builder.outcome is not None:
+            return images.ended(self.spec.images, self.builder.outcome)
+        return self.observed.cache.status.images or images.waiting(self.spec.images)
+
+    @property
+    def recorded_builders(self) -> tuple[ObjectRef, ...]:
+        """Builder Pods that may go: the status that was read (not the one about to be written) holds their end."""
+        last = self.observed.cache.status.attempt
+        if last is None:
+            return ()
+        ended = last.state not in (AttemptState.STARTING, AttemptState.RUNNING)
+        return tuple(
+            ObjectRef("Pod", b.name) for b in self.observed.builders
+            if not b.deleting and (b.attempt < last.number or (b.attempt == last.number and ended))
+        )
+
+    def claim(self) -> Manifest:
+        return volume.manifest(
+            self.observed.cache, self.spec.image_cache_size, self.spec.storage_class_name,
+            self.observed.home_uid, self.settings.namespace,
+        )
+
+    @property
+    def claim_if_different(self) -> tuple[Manifest, ...]:
+        """The claim, where it is missing or of another size than the spec says; nothing where it is right."""
+        seen = self.observed.volume
+        wanted = volume.requested_size(self.spec.image_cache_size)
+        return () if seen is not None and seen.requested == wanted else (self.claim(),)
+
+    @property
+    def named_volume(self) -> VolumeStatus | None:
+        """The volume as status names it while the images are not complete on it."""
+        return VolumeStatus(name=self.observed.volume.name) if self.observed.volume else None
+
+    @property
+    def volume_and_builders(self) -> tuple[ObjectRef, ...]:
+        """Everything that can be deleted and is not yet on its way."""
+        seen = self.observed
+        pods = tuple(ObjectRef("Pod", b.name) for b in seen.builders if not b.deleting)
+        if seen.volume is None or seen.volume.deleting:
+            return pods
+        return (*pods, ObjectRef("PersistentVolumeClaim", seen.volume.name, seen.volume.uid))
+
+    @property
+    def counted_images(self) -> str:
+        return wording.counted(len(self.spec.images), "image")
+
+    def why_lost(self, attempt: Attempt) -> str:
+        """Why that attempt ended without success, as part of a sentence."""
+        return images.failure(self.images) if attempt.reason == attempts.REASON_IMAGES else attempt.message or "unknown"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's own settings: read once from the environment at start, then passed along. No module reads the
+environment by itself. Each field `x_y` is the variable `IMAGECACHE_X_Y`; docs/reference/settings.md lists them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from imagecache_operator import names
+
+PREFIX = "IMAGECACHE_"
+
+
+class InvalidSettings(ValueError):
+    """A variable has a value that cannot be used. The text names the variable and what it may be."""
+
+
+class Settings(BaseModel):
+    """Frozen. Durations are seconds in the environment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespace: str = Field(default=names.NAMESPACE, description="Where builders and volumes live.")
+    builder_image: str = Field(min_length=1, description="The operator's own image; the builder runs from it.")
+    builder_cpu: str = Field(default="2", description="CPU of a builder Pod (requests = limits).")
+    builder_memory: str = Field(default="512Mi", description="Memory of a builder Pod (requests = limits).")
+    builder_deadline: timedelta = Field(
+        default=timedelta(hours=6), gt=timedelta(0), description="Longest life of one builder Pod.",
+    )
+    registry_ca: str = Field(
+        default="registry-ca",
+        description="Name of a ConfigMap in the namespace, key ca.crt: extra certificate authorities of registries.",
+    )
+    plain_http_registries: tuple[str, ...] = Field(
+        default=(), description="Registries (host or host:port, comma-separated) spoken to without TLS.",
+    )
+    max_builders: int = Field(default=4, ge=1, description="Builders that run at once.")
+    max_caches: int = Field(default=50, ge=1, description="Caches that are served; newer ones wait.")
+    max_attempts: int = Field(default=6, ge=1, description="Attempts in a row before a cache fails.")
+    expiry_grace: timedelta = Field(
+        default=timedelta(minutes=5), ge=timedelta(0), description="Time between expiry and what onExpiry says.",
+    )
+    failed_volume_ttl: timedelta = Field(
+        default=timedelta(hours=24), ge=timedelta(0), description="How long the volume of a failed cache is kept.",
+    )
+    resync: timedelta = Field(
+        default=timedelta(minutes=10), gt=timedelta(0), description="Longest time between two looks at a cache.",
+    )
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Raises InvalidSettings naming the variable."""
+        given: dict[str, object] = {}
+        for field, info in cls.model_fields.items():
+            text = environment.get(PREFIX + field.upper())
+            if text is None:
+                continue
+            if info.annotation is timedelta:
+                # ISO or seconds; a bare number reaches pydantic as a number.
+                given[field] = float(text) if text.replace(".", "", 1).isdigit() else text
+            elif field == "plain_http_registries":
+                given[field] = tuple(part.strip() for part in text.split(",") if part.strip())
+            else:
+                given[field] = text
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidSettings(f"{PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
