@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
     namespace: str = Field(default=names.NAMESPACE, description="Where builders and volumes live.")
     builder_image: str = Field(min_length=1, description="The operator's own image; the builder runs from it.")
-    builder_cpu: str = Field(default="2", description="CPU of a builder Pod (requests = limits).")
+    builder_cpu: str = Field(default="1", description="CPU of a builder Pod (requests = limits).")
     builder_memory: str = Field(default="512Mi", description="Memory of a builder Pod (requests = limits).")
     builder_deadline: timedelta = Field(
         default=timedelta(hours=6), gt=timedelta(0), description="Longest life of one builder Pod.",

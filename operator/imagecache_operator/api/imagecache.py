@@ -146,7 +146,7 @@ class Phase(StrEnum):
 
 
 class AttemptState(StrEnum):
-    """Where an attempt is. Starting: announced here, its Pod may not exist yet."""
+    """Where an attempt is. Starting: announced here, its Pod may not exist yet. Running: its Pod has been seen."""
 
     STARTING = "Starting"
     RUNNING = "Running"

@@ -148,7 +148,7 @@ def _what_is_wrong(text: str) -> str:
     last = name.rpartition("/")[2]
     _, colon, tag = last.partition(":")
     if colon and not re.fullmatch(_TAG, tag):
-        return f"{shown} has a broken tag: letters, digits, '_', '.' and '-', at most 128, not starting with '.' or '-'."
+        return f"{shown} has a broken tag: up to 128 letters, digits, '_', '.' and '-' are allowed."
     if name.lower() != name:
         return f"{shown} is no image reference: a repository's name is written in lower case."
     return f"{shown} is no image reference: expected host/repository:tag or host/repository@sha256:digest."

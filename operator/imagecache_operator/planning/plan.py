@@ -220,7 +220,9 @@ def _building(view: View) -> Decision:
         pod = builder_pod.manifest(seen.cache, attempt.number, seen.platforms, seen.home_uid, view.settings)
         return replace(decision, apply=view.claim_if_different, create=(pod,))
     if not builder.running:
-        pending = seen.volume is not None and seen.volume.phase == "Pending"
+        # A claim of a WaitForFirstConsumer class is pending too, until the Pod is scheduled; what holds that up, if
+        # anything, is said by the Pod.
+        pending = not builder.waiting_for and seen.volume is not None and seen.volume.phase == "Pending"
         message = f"Waiting for builder Pod {builder.name}" + (
             f": {builder.waiting_for}" if builder.waiting_for else " to start"
         )

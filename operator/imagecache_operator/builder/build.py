@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The builder's flow: plan every image, fetch what the volume lacks, publish what is complete, tell the outcome.
+
+`command.py` calls `build`. One image that fails does not stop the others: people want to hear of all mistakes at
+once, and what is on the volume need not be fetched again by the next attempt.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from imagecache_operator.api.job import BuildJob
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
+from imagecache_operator.builder.errors import ImageError, cancelled
+from imagecache_operator.builder.fetch import Fetcher, Layer
+from imagecache_operator.builder.layout import Layout, Repository, open_layout
+from imagecache_operator.builder.manifest import digest_of
+from imagecache_operator.builder.plan import ImagePlan, Planner
+from imagecache_operator.builder.platforms import Platform
+from imagecache_operator.builder.progress import Board
+from imagecache_operator.builder.registry import Registries
+from imagecache_operator.builder.report import Lines, ProgressLines
+from imagecache_operator.builder.rewrite import decompressed
+from imagecache_operator.builder.schedule import check_fit, missing_layers, run_all
+from imagecache_operator.builder.space import Space
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_NO_ROOM = frozenset({Reason.DOES_NOT_FIT, Reason.NO_SPACE_LEFT})
+
+
+def build(
+    job: BuildJob, root: Path, registries: Registries, lines: Lines, stop: threading.Event, workers: int = 4,
+) -> Outcome:
+    """Brings the job's images onto the volume at `root` and says how each one ended. Raises nothing of its own.
+
+    `stop` may be set at any time; what is complete by then stays and counts.
+    """
+    try:
+        platforms = tuple(Platform.parse(platform) for platform in job.platforms)
+        with open_layout(root) as layout:
+            return _Build(job, layout, registries, platforms, lines, stop, workers).run()
+    except ImageError as error:
+        return Outcome(reason=error.reason, message=error.message)
+    except Exception as error:  # noqa: BLE001 - the operator must hear of it in the termination message
+        failure = _unexpected(error)
+        return Outcome(reason=failure.reason, message=failure.message)
+
+
+class _Build:
+    def __init__(
+        self, job: BuildJob, layout: Layout, registries: Registries, platforms: tuple[Platform, ...],
+        lines: Lines, stop: threading.Event, workers: int,
+    ) -> None:
+        self._job = job
+        self._layout = layout
+        self._stop = stop
+        self._workers = workers
+        self._board = Board(len(job.images))
+        self._progress = ProgressLines(lines, self._board)
+        self._space = Space(job.capacity, layout.used(), layout.free())
+        self._planner = Planner(registries, layout, platforms)
+        self._fetcher = Fetcher(registries, layout, self._space, self._board)
+        self._lock = threading.Lock()
+        self._plans: dict[int, ImagePlan] = {}
+        self._missing: dict[int, set[str]] = {}  # layers by image, from the first plan on
+        self._errors: dict[int, ImageError] = {}
+        self._sizes: dict[int, int] = {}
+
+    def run(self) -> Outcome:
+        self._plan_images()
+        self._fetch_layers()
+        self._progress.say()
+        return self._outcome()
+
+    def _plan_images(self) -> None:
+        self._run(partial(self._plan, place) for place in range(len(self._job.images)))
+
+    def _plan(self, place: int) -> None:
+        plan = self._attempted(place, lambda: self._planner.plan(self._job.images[place]))
+        if plan:
+            self._plans[place] = plan
+
+    def _fetch_layers(self) -> None:
+        layers = missing_layers(self._plans, self._layout)
+        for layer in layers:
+            for place in layer.images:
+                self._missing.setdefault(place, set()).add(layer.diff_id)
+        for place in self._plans.keys() - self._missing.keys():
+            self._publish(place)
+        try:
+            check_fit(layers, self._space)
+        except ImageError as error:
+            self._fail(frozenset().union(*(layer.images for layer in layers)), error)
+            return
+        for layer in layers:
+            self._board.expect(layer.images, layer.size)
+        for place in self._missing:
+            self._board.set_state(place, ImageState.PULLING)
+        log.info("%d images, %d layers to fetch", len(self._plans), len(layers))
+        without_room: list[Layer] = []
+        self._run(partial(self._fetch, layer, without_room) for layer in layers)
+        # One layer that inflates for ever takes the room of those beside it: each of them gets a turn alone.
+        for layer in sorted(without_room, key=lambda layer: layer.size):
+            self._run([partial(self._fetch, layer, None)])
+
+    def _fetch(self, layer: Layer, without_room: list[Layer] | None) -> None:
+        try:
+            errors = self._fetcher.fetch(layer)
+        except Exception as error:  # noqa: BLE001 - one layer's bug or broken disk must not lose the others
+            errors = dict.fromkeys(layer.images, _unexpected(error))
+        if without_room is not None and any(error.reason in _NO_ROOM for error in errors.values()):
+            without_room.append(layer)
+            return
+        for place, failure in errors.items():
+            self._fail((place,), failure)
+        for place in layer.images - errors.keys():
+            with self._lock:
+                missing = self._missing[place]
+                missing.discard(layer.diff_id)
+                complete = not missing
+            if complete:
+                self._publish(place)
+
+    def _publish(self, place: int) -> None:
+        self._attempted(place, partial(self._publish_plan, place, self._plans[place]))
+
+    def _publish_plan(self, place: int, plan: ImagePlan) -> None:
+        stored = decompressed(plan, self._layout.size)
+        for document in (*stored.configs, *stored.manifests):
+            if not self._layout.has(digest_of(document)):
+                self._space.take(len(document))
+                self._layout.write_blob(document)
+        reference = plan.reference
+        manifests = stored.manifest_digests
+        self._layout.link(
+            Repository(reference.stored_repository, stored.blobs, manifests), reference.stored_tag, stored.top,
+        )
+        self._sizes[place] = sum(self._layout.size(digest) for digest in stored.blobs | manifests)
+        self._board.set_state(place, ImageState.PULLED)
+
+    def _attempted(self, place: int, work: Callable[[], T]) -> T | None:
+        """The work's result, or None after its error became the image's."""
+        try:
+            return work()
+        except ImageError as error:
+            self._fail((place,), error)
+        except Exception as error:  # noqa: BLE001 - one image's bug or broken disk must not lose the others
+            self._fail((place,), _unexpected(error))
+        return None
+
+    def _fail(self, places: frozenset[int] | tuple[int, ...], error: ImageError) -> None:
+        for place in places:
+            if place not in self._errors:
+                self._errors[place] = error
+                self._board.set_state(place, ImageState.FAILED)
+                log.error("%s: %s: %s", self._job.images[place], error.reason, error.message)
+
+    def _run(self, work: Iterable[Callable[[], None]]) -> None:
+        run_all(work, self._workers, self._stop, self._progress.tick)
+
+    def _outcome(self) -> Outcome:
+        images = tuple(self._image_outcome(place) for place in range(len(self._job.images)))
+        stopped = self._stop.is_set() and any(image.reason for image in images)
+        return Outcome(
+            images=images,
+            used=self._layout.used(),
+            reason=Reason.CANCELLED if stopped else None,
+            message="The builder was told to stop." if stopped else "",
+        )
+
+    def _image_outcome(self, place: int) -> ImageOutcome:
+        plan, error = self._plans.get(place), self._errors.get(place)
+        if place not in self._sizes and error is None:
+            error = cancelled()
+        return ImageOutcome(
+            reason=error.reason if error else None,
+            digest=plan.digest if plan else None,
+            size=self._sizes.get(place, 0),
+            message=error.message if error else "",
+        )
+
+
+def _unexpected(error: Exception) -> ImageError:
+    log.error("unexpected", exc_info=error)
+    if isinstance(error, OSError) and error.errno:
+        return ImageError(Reason.INTERNAL, f"The volume cannot be used: {os.strerror(error.errno)}.")
+    return ImageError(Reason.INTERNAL, f"The builder failed by a mistake of its own ({type(error).__name__}).")

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one error of the builder, and how text from outside is made fit for a log line.
+
+Every module of the builder raises `ImageError`; `build.py` turns it into the image's outcome.
+"""
+
+from __future__ import annotations
+
+from imagecache_operator.api.reasons import Reason
+
+_LONGEST_TEXT = 120
+_LONGEST_MESSAGE = 400
+
+
+class ImageError(Exception):
+    """One image cannot be cached: a reason for machines, and a sentence for a person that says what to do."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = printable(message, _LONGEST_MESSAGE)
+
+
+def cancelled() -> ImageError:
+    """The error of whatever was under way when the builder was told to stop."""
+    return ImageError(Reason.CANCELLED, "The builder was told to stop before this image was complete.")
+
+
+def printable(text: object, longest: int = _LONGEST_TEXT) -> str:
+    """`text` on one line without control characters, shortened: safe to show wherever it came from."""
+    shown = "".join(c if c.isprintable() else "?" for c in str(text)[: longest + 1])
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

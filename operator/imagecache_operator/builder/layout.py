@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The image tree on the volume: the file system layout of the CNCF distribution registry.
+
+`fetch.py` and `build.py` write with it; a stock registry serves the result, read-only. The rule that everything
+rests on: a file appears under its final name only when it is complete and on the disk (temporary file, fsync,
+rename, fsync of the folder). So a builder may be killed at any moment, and what is there can be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.builder.errors import ImageError
+from imagecache_operator.builder.manifest import digest_of, is_digest
+
+TREE = Path("docker/registry/v2")
+OWN_FOLDER = ".imagecache"  # beside the tree: the registry never looks there
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """What the stored manifests of one image point to, by repository: digests of blobs and of manifests."""
+
+    name: str
+    blobs: frozenset[str]
+    manifests: frozenset[str]
+
+
+class Layout:
+    """A volume, open for writing. Only `open_layout` makes one, because writing needs the lock."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._tree = root / TREE
+        self._temporary = root / OWN_FOLDER / "tmp"
+
+    def blob_path(self, digest: str) -> Path:
+        """Where the blob lies or would lie. Raises ValueError for what is no sha256 digest."""
+        if not is_digest(digest):
+            raise ValueError("not a sha256 digest")
+        hexadecimal = digest.removeprefix("sha256:")
+        return self._tree / "blobs" / "sha256" / hexadecimal[:2] / hexadecimal / "data"
+
+    def has(self, digest: str) -> bool:
+        """Whether the blob is there, and so complete."""
+        return self.blob_path(digest).is_file()
+
+    def size(self, digest: str) -> int:
+        """Bytes of a blob that is there."""
+        return self.blob_path(digest).stat().st_size
+
+    def read(self, digest: str, limit: int) -> bytes | None:
+        """A small blob's bytes, or None if it is not there, is longer than `limit`, or was changed since."""
+        try:
+            with self.blob_path(digest).open("rb") as file:
+                data = file.read(limit + 1)
+        except FileNotFoundError:
+            return None
+        return data if len(data) <= limit and digest_of(data) == digest else None
+
+    def used(self) -> int:
+        """Bytes of all files of the layout."""
+        return sum(
+            os.lstat(os.path.join(folder, name)).st_size
+            for folder, _, names in os.walk(self._tree) for name in names
+        )
+
+    def free(self) -> int:
+        """Bytes that the file system still has for this user."""
+        state = os.statvfs(self.root)
+        return state.f_bavail * state.f_frsize
+
+    @contextlib.contextmanager
+    def new_blob(self) -> Iterator[NewBlob]:
+        """A blob to be written; it is gone at the end unless `publish` was called. Raises ImageError (NoSpaceLeft)."""
+        with _space_errors():
+            blob = NewBlob(self, *tempfile.mkstemp(dir=self._temporary))
+        try:
+            yield blob
+        finally:
+            blob.close()
+
+    def write_blob(self, data: bytes) -> str:
+        """Stores bytes at hand; returns their digest."""
+        digest = digest_of(data)
+        if not self.has(digest):
+            with self.new_blob() as blob:
+                blob.write(data)
+                blob.publish(digest)
+        return digest
+
+    def link(self, repository: Repository, tag: str, digest: str) -> None:
+        """Makes the stored manifest `digest` the repository's `tag`. The tag's own link comes last."""
+        home = self._tree / "repositories" / repository.name
+        for blob in sorted(repository.blobs):
+            self._write_link(home / "_layers" / _parts(blob), blob)
+        for manifest in sorted(repository.manifests):
+            self._write_link(home / "_manifests" / "revisions" / _parts(manifest), manifest)
+        folder = home / "_manifests" / "tags" / tag
+        self._write_link(folder / "index" / _parts(digest), digest)
+        self._write_link(folder / "current", digest)
+
+    def sweep(self) -> None:
+        """Removes what a killed builder left half-written."""
+        for leftover in self._temporary.iterdir():
+            leftover.unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Makes the folders that everything else expects."""
+        make_folder(self._tree)
+        make_folder(self._temporary)
+
+    def _write_link(self, folder: Path, digest: str) -> None:
+        path = folder / "link"
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_text() == digest:
+                return
+        with self.new_blob() as file:
+            file.write(digest.encode())
+            file.move_to(path)
+
+
+class NewBlob:
+    """A file on its way. `write` counts and hashes; nobody sees the file before `publish`."""
+
+    def __init__(self, layout: Layout, descriptor: int, path: str) -> None:
+        self.size = 0
+        self._layout = layout
+        self._descriptor = descriptor
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._moved = False
+
+    @property
+    def digest(self) -> str:
+        """Digest of what was written so far."""
+        return f"sha256:{self._digest.hexdigest()}"
+
+    def write(self, data: bytes) -> None:
+        """Raises ImageError (NoSpaceLeft) when the volume is full."""
+        self._digest.update(data)
+        self.size += len(data)
+        rest = memoryview(data)
+        with _space_errors():
+            while rest:
+                rest = rest[os.write(self._descriptor, rest):]
+
+    def publish(self, digest: str) -> None:
+        """The blob gets its name. The caller has compared digests; a wrong one is a bug and raises ValueError."""
+        if digest != self.digest:
+            raise ValueError("a blob was to be published under a digest that is not its own")
+        self.move_to(self._layout.blob_path(digest))
+
+    def move_to(self, path: Path) -> None:
+        """To the disk, then to its name, then the name to the disk."""
+        with _space_errors():
+            os.fchmod(self._descriptor, 0o644)
+            os.fsync(self._descriptor)
+            make_folder(path.parent)
+            os.rename(self._path, path)
+            self._moved = True
+            _sync_folder(path.parent)
+
+    def close(self) -> None:
+        """Frees the file; what was not published vanishes."""
+        os.close(self._descriptor)
+        if not self._moved:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+
+@contextlib.contextmanager
+def open_layout(root: Path) -> Iterator[Layout]:
+    """The volume at `root`, locked and cleaned up. Raises ImageError if that cannot be."""
+    layout = Layout(root)
+    with contextlib.ExitStack() as stack:
+        try:
+            with _space_errors():
+                layout.prepare()
+                stack.callback(os.close, _locked(root / OWN_FOLDER / "lock"))
+                layout.sweep()
+        except OSError as error:
+            raise ImageError(
+                Reason.INTERNAL, f"The volume at {root} cannot be written: {os.strerror(error.errno or 0)}.",
+            ) from None
+        yield layout
+
+
+def _locked(path: Path) -> int:
+    """One builder a volume: an advisory lock that the kernel drops when the process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ImageError(
+            Reason.INTERNAL, "Another builder is writing to this volume; this one ends and leaves it alone.",
+        ) from None
+    return descriptor
+
+
+def make_folder(path: Path) -> None:
+    """The folder and its missing parents, each one's name on the disk before anything is put into it."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o755)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _parts(digest: str) -> Path:
+    if not is_digest(digest):
+        raise ValueError("not a sha256 digest")
+    return Path("sha256") / digest.removeprefix("sha256:")
+
+
+@contextlib.contextmanager
+def _space_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise ImageError(
+                Reason.NO_SPACE_LEFT, "The volume's file system is full: raise imageCacheSize or list fewer images.",
+            ) from None
+        raise

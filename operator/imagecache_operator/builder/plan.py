@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds out what an image consists of before any layer is fetched: index, manifests, configs.
+
+`build.py` calls it for every image. A config that the volume has is read there, so that a second run on a complete
+volume asks the registry for manifests only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from imagecache_operator.api import reference as references
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.reference import Reference
+from imagecache_operator.builder import manifest as manifests
+from imagecache_operator.builder.errors import ImageError
+from imagecache_operator.builder.layout import Layout
+from imagecache_operator.builder.manifest import Config, Descriptor, Index, IndexEntry, Manifest, NamedPlatform
+from imagecache_operator.builder.platforms import Platform, choose
+from imagecache_operator.builder.registry import Document, Registries
+
+# An index may list images without their platform; each costs requests to find out, so a hostile one is not followed.
+_MAX_UNNAMED = 8
+
+
+@dataclass(frozen=True)
+class PlatformImage:
+    """One platform's image. `digest` is its manifest's at the registry, `named` the index's words for its platform."""
+
+    digest: str
+    manifest: Manifest
+    config: Config
+    config_body: bytes
+    named: NamedPlatform | None = None
+
+    def layers(self) -> Iterator[tuple[Descriptor, str]]:
+        """Each layer as the registry has it, with the digest of its tar."""
+        return zip(self.manifest.layers, self.config.diff_ids, strict=True)
+
+
+@dataclass(frozen=True)
+class ImagePlan:
+    """One image of the job. `digest` is what the reference resolved to; `index` is None for a single manifest."""
+
+    reference: Reference
+    digest: str
+    images: tuple[PlatformImage, ...]
+    index: Index | None
+
+
+class Planner:
+    """Plans images, in any thread."""
+
+    def __init__(self, registries: Registries, layout: Layout, wanted: Sequence[Platform]) -> None:
+        self._registries = registries
+        self._layout = layout
+        self._wanted = wanted
+
+    def plan(self, text: str) -> ImagePlan:
+        """The plan for one reference of the job. Raises ImageError."""
+        try:
+            reference = references.parse(text)
+        except references.InvalidReference as error:
+            raise ImageError(Reason.UNSUPPORTED, str(error)) from None
+        document = self._registries.manifest(reference)
+        content = manifests.parse(document.body, document.content_type, reference.canonical)
+        if isinstance(content, Index):
+            return ImagePlan(reference, document.digest, self._from_index(reference, content), content)
+        image = self._image(reference, document.digest, content, None)
+        choose(self._wanted, [(image.config.platform, image)], reference.canonical)
+        return ImagePlan(reference, document.digest, (image,), None)
+
+    def _from_index(self, reference: Reference, index: Index) -> tuple[PlatformImage, ...]:
+        entries = [entry for entry in index.manifests if not entry.is_attestation]
+        nested = any(entry.media_type in manifests.INDEXES for entry in entries)
+        entries = [entry for entry in entries if entry.media_type not in manifests.INDEXES]
+        offered = [(entry.named_platform, entry) for entry in entries if entry.named_platform]
+        for entry in [entry for entry in entries if not entry.named_platform][:_MAX_UNNAMED]:
+            if platform := self._unnamed_platform(reference, entry):
+                offered.append((platform, entry))
+        try:
+            chosen = choose(self._wanted, offered, reference.canonical)
+        except ImageError:
+            if nested:
+                raise ImageError(
+                    Reason.UNSUPPORTED, f"{reference.canonical} is an index of indexes, which is not supported.",
+                ) from None
+            raise
+        return tuple(self._from_entry(reference, entry) for entry in chosen)
+
+    def _unnamed_platform(self, reference: Reference, entry: IndexEntry) -> Platform | None:
+        """The platform that the image's config names; None for an entry that is no image."""
+        try:
+            return self._from_entry(reference, entry).config.platform
+        except ImageError as error:
+            if error.reason is Reason.UNSUPPORTED:
+                return None
+            raise
+
+    def _from_entry(self, reference: Reference, entry: IndexEntry) -> PlatformImage:
+        document = self._registries.manifest(reference, entry.digest)
+        content = manifests.parse(document.body, _content_type(document, entry), reference.canonical)
+        if isinstance(content, Index):
+            raise ImageError(Reason.MANIFEST_INVALID, f"{reference.canonical} has an index where a manifest should be.")
+        return self._image(reference, document.digest, content, entry.platform)
+
+    def _image(
+        self, reference: Reference, digest: str, manifest: Manifest, named: NamedPlatform | None,
+    ) -> PlatformImage:
+        body = self._layout.read(manifest.config.digest, manifests.MAX_SIZE)
+        if body is None:
+            body = self._registries.small_blob(reference, manifest.config)
+        config = manifests.parse_config(body, manifest, reference.canonical)
+        return PlatformImage(digest, manifest, config, body, named)
+
+
+def _content_type(document: Document, entry: IndexEntry) -> str:
+    # Some registries answer with a general type; the index knows better.
+    known = document.content_type.partition(";")[0] in manifests.ACCEPTED
+    return document.content_type if known or not entry.media_type else entry.media_type

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far every image is. The threads of `fetch.py` count here, `report.py` says it once a second."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+
+from imagecache_operator.api.report import ImageProgress, ImageState, Progress
+
+
+class Board:
+    """Compressed bytes of the layers that have to be fetched. A shared layer counts once for each image that has
+    it, and once in the sums."""
+
+    def __init__(self, images: int) -> None:
+        self._lock = threading.Lock()
+        self._states = [ImageState.WAITING] * images
+        self._done = [0] * images
+        self._total = [0] * images
+        self._all_done = 0
+        self._all_total = 0
+
+    def expect(self, images: Collection[int], count: int) -> None:
+        """A layer of `count` bytes, of these images, will be fetched."""
+        with self._lock:
+            self._all_total += count
+            for image in images:
+                self._total[image] += count
+
+    def add(self, images: Collection[int], count: int) -> None:
+        """`count` bytes of a layer came in; a negative number takes back those of a try that failed."""
+        with self._lock:
+            self._all_done += count
+            for image in images:
+                self._done[image] += count
+
+    def set_state(self, image: int, state: ImageState) -> None:
+        with self._lock:
+            self._states[image] = state
+
+    def snapshot(self) -> Progress:
+        """What is now."""
+        with self._lock:
+            return Progress(
+                images=tuple(
+                    ImageProgress(state=state, bytes_done=done, bytes_total=total)
+                    for state, done, total in zip(self._states, self._done, self._total, strict=True)
+                ),
+                bytes_done=self._all_done,
+                bytes_total=self._all_total,
+            )

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the builder says while it runs and when it ends: JSON lines on stdout, and the termination message.
+
+The operator reads the last line of the type `progress` through the API server, people read the lines of the type
+`log`; the outcome goes into the file that the kubelet takes the termination message from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TextIO
+
+from imagecache_operator.api.report import Outcome, Progress
+from imagecache_operator.builder.errors import printable
+from imagecache_operator.builder.progress import Board
+
+_SECONDS_BETWEEN = 1.0
+_LONGEST_LOG = 1000
+
+
+class Lines:
+    """Whole lines to one stream, from any thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        # A reader that went away must not end the build.
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+
+class LogLines(logging.Handler):
+    """Log records as JSON lines. Of an exception only its type and place are told: its text may hold a URL."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = printable(record.getMessage(), _LONGEST_LOG)
+        if record.exc_info and record.exc_info[0]:
+            frames = traceback.extract_tb(record.exc_info[2])
+            places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
+            message = f"{message}: {record.exc_info[0].__name__} at {printable(places, _LONGEST_LOG)}"
+        self._lines.write(json.dumps({"type": "log", "level": record.levelname.lower(), "message": message}))
+
+
+class ProgressLines:
+    """Says how far everything is, at most once a second, and only when something changed."""
+
+    def __init__(self, lines: Lines, board: Board) -> None:
+        self._lines = lines
+        self._board = board
+        self._said: Progress | None = None
+        self._next = 0.0
+
+    def tick(self) -> None:
+        if time.monotonic() >= self._next:
+            self.say()
+
+    def say(self) -> None:
+        """Now, however long ago the last line was."""
+        now = self._board.snapshot()
+        self._next = time.monotonic() + _SECONDS_BETWEEN
+        if now != self._said:
+            self._said = now
+            self._lines.write(now.model_dump_json(by_alias=True))
+
+
+def write_termination_message(path: Path, outcome: Outcome) -> None:
+    """Overwrites in place: in a Pod the file is a mount and cannot be replaced. Raises OSError."""
+    path.write_text(outcome.to_termination_message())

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One list of work for all layers of all images, and the threads that do it. `build.py` calls both halves."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.builder.errors import ImageError
+from imagecache_operator.builder.fetch import Layer, Source
+from imagecache_operator.builder.layout import Layout
+from imagecache_operator.builder.plan import ImagePlan
+from imagecache_operator.builder.space import Space, in_words
+
+# How long a thread that hangs in a socket may hold up a stop. Then it is left behind: its file is a temporary one.
+_GRACE = 3.0
+
+
+def missing_layers(plans: Mapping[int, ImagePlan], layout: Layout) -> list[Layer]:
+    """Every layer that the volume lacks, once, the largest first: the last thread to finish has little left."""
+    sources: dict[str, list[Source]] = {}
+    for place, plan in plans.items():
+        for image in plan.images:
+            for descriptor, diff_id in image.layers():
+                source = Source(place, plan.reference, descriptor)
+                known = sources.setdefault(diff_id, [])
+                if source not in known:
+                    known.append(source)
+    layers = [Layer(diff_id, tuple(known)) for diff_id, known in sources.items() if not layout.has(diff_id)]
+    return sorted(layers, key=lambda layer: layer.size, reverse=True)
+
+
+def check_fit(layers: Iterable[Layer], space: Space) -> None:
+    """Raises ImageError (DoesNotFit) when not even the compressed layers would fit: a tar is never much smaller."""
+    needed = sum(layer.size for layer in layers)
+    # gzip and zstd make incompressible data larger, by less than one part in a hundred and a few bytes.
+    if needed * 99 // 100 > space.left + 4096:
+        raise ImageError(
+            Reason.DOES_NOT_FIT,
+            f"The images need more than {in_words(needed)}, and {in_words(space.left)} are left on the volume: "
+            "raise imageCacheSize or list fewer images.",
+        )
+
+
+def run_all(
+    work: Iterable[Callable[[], None]], workers: int, stop: threading.Event, tick: Callable[[], None],
+) -> None:
+    """Does all the work in threads, in its order, and calls `tick` a few times a second meanwhile.
+
+    The work reports its own errors; it must not raise. After `stop` nothing new begins, and this returns within
+    seconds even if a thread hangs. The calling thread never locks `stop`, so that its signal handler may set it.
+    """
+    waiting = deque(work)
+
+    def go_on() -> None:
+        while not stop.is_set():
+            try:
+                next_one = waiting.popleft()
+            except IndexError:
+                return
+            next_one()
+
+    threads = [
+        threading.Thread(target=go_on, name=f"fetch-{number}", daemon=True)
+        for number in range(min(workers, len(waiting)))
+    ]
+    for thread in threads:
+        thread.start()
+    stopped_at = None
+    while alive := [thread for thread in threads if thread.is_alive()]:
+        alive[0].join(0.2)
+        tick()
+        if stop.is_set():
+            stopped_at = stopped_at or time.monotonic()
+            if time.monotonic() - stopped_at > _GRACE:
+                return

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What end-to-end tests and the demo do with a cluster through kubectl, in their own words.
+
+Everything waits with a bound, and a wait that runs out says what was there instead.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from imagecache_operator import names
+from tests.cluster import Cluster
+
+NAMESPACE = names.NAMESPACE
+OPERATOR = "app.kubernetes.io/name=imagecache-operator"
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kube:
+    """A cluster's objects as JSON data."""
+
+    cluster: Cluster
+
+    def apply(self, manifest: Mapping[str, Any]) -> None:
+        self.cluster.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+
+    def get(self, kind: str, name: str, namespace: str = NAMESPACE) -> Object | None:
+        text = self.cluster.kubectl("-n", namespace, "get", kind, name, "-o", "json", "--ignore-not-found")
+        return json.loads(text) if text.strip() else None
+
+    def list(self, kind: str, selector: str = "", namespace: str = NAMESPACE) -> list[Object]:
+        found = json.loads(self.cluster.kubectl("-n", namespace, "get", kind, "-l", selector, "-o", "json"))
+        return list(found["items"])
+
+    def delete(self, kind: str, name: str, namespace: str = NAMESPACE, *options: str) -> None:
+        self.cluster.kubectl("-n", namespace, "delete", kind, name, "--ignore-not-found", *options)
+
+    def kill_operator(self) -> str:
+        """Ends the operator's Pod with no time to say goodbye. Returns its name; the Deployment makes another."""
+        pod = str(self.list("pods", OPERATOR)[0]["metadata"]["name"])
+        self.delete("pod", pod, NAMESPACE, "--grace-period=0", "--force")
+        return pod
+
+    def operator_is_back(self, after: str) -> None:
+        """Wait until another Pod than `after` is the operator, and runs."""
+        def another() -> bool:
+            pods = [p for p in self.list("pods", OPERATOR) if "deletionTimestamp" not in p["metadata"]]
+            return any(p["metadata"]["name"] != after and p["status"]["phase"] == "Running" for p in pods)
+
+        until(another, "another operator Pod runs", seconds=90)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """One ImageCache in the cluster."""
+
+    kube: Kube
+    name: str
+
+    def apply(self, images: Iterable[str], spec: Mapping[str, Any] | None = None) -> None:
+        self.kube.apply({
+            "apiVersion": names.API_VERSION,
+            "kind": names.KIND,
+            "metadata": {"name": self.name},
+            "spec": {"images": list(images), **(spec or {})},
+        })
+
+    def delete(self, *options: str) -> None:
+        self.kube.delete("imagecache", self.name, "default", "--timeout=120s", *options)
+
+    def annotate(self, text: str) -> None:
+        self.kube.cluster.kubectl("annotate", "imagecache", self.name, text, "--overwrite")
+
+    @property
+    def object(self) -> Object | None:
+        return self.kube.get("imagecache", self.name, "default")
+
+    @property
+    def status(self) -> Object:
+        return (self.object or {}).get("status") or {}
+
+    @property
+    def uid(self) -> str:
+        found = self.object
+        if found is None:
+            raise AssertionError(f"ImageCache {self.name} is not there")
+        return str(found["metadata"]["uid"])
+
+    def children(self, uid: str | None = None) -> list[Object]:
+        """Pods, claims and Secrets that carry this cache's UID. Give the UID where the cache may be gone."""
+        selector = f"{names.LABEL_CACHE}={uid or self.uid}"
+        return [child for kind in ("pods", "pvc", "secrets") for child in self.kube.list(kind, selector)]
+
+    def builders(self) -> list[Object]:
+        return self.kube.list("pods", f"{names.LABEL_CACHE}={self.uid},{names.LABEL_COMPONENT}=builder")
+
+    def volume(self) -> Object:
+        return self.kube.list("pvc", f"{names.LABEL_CACHE}={self.uid}")[0]
+
+    def condition(self, kind: str) -> Object:
+        return next((c for c in self.status.get("conditions", []) if c["type"] == kind), {})
+
+    def wait_for(self, phase: str, seconds: float = 180) -> Object:
+        """The status, once that phase is reached."""
+        def reached() -> bool:
+            return self.status.get("phase") == phase
+
+        until(reached, f"ImageCache {self.name} is {phase}", seconds, lambda: json.dumps(self.status, indent=1))
+        return self.status
+
+
+def until(
+    holds: Callable[[], bool], what: str, seconds: float = 60, instead: Callable[[], str] = lambda: "",
+) -> None:
+    """Wait until something holds. Raises AssertionError that says what did not, and what was there instead."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:.0f} s: {what}. {instead()}")
+        time.sleep(0.3)

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A registry that misbehaves on command, over real HTTPS, and small images for it.
+
+A test says which request goes wrong and how; everything else is answered as a registry would.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tests.support.tls import Authority
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+Fault = Callable[["Handler", bytes], None]
+
+
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@dataclass
+class SmallImage:
+    """An image in memory. Change `manifest` or `config` and call `refresh` for one that lies."""
+
+    layers: Sequence[bytes]
+    compress: Callable[[bytes], bytes] = gzip.compress
+    architecture: str = "amd64"
+    config: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        packed = [self.compress(layer) for layer in self.layers]
+        self.blobs = {sha256(layer): layer for layer in packed}
+        self.config = {
+            "os": "linux", "architecture": self.architecture,
+            "rootfs": {"type": "layers", "diff_ids": [sha256(layer) for layer in self.layers]},
+        }
+        kind = "application/vnd.oci.image.layer.v1.tar+gzip"
+        self.manifest = {
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "layers": [{"mediaType": kind, "digest": sha256(b), "size": len(b)} for b in packed],
+        }
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Puts the config, as it is now, into the manifest."""
+        body = json.dumps(self.config).encode()
+        self.blobs[sha256(body)] = body
+        self.manifest["config"] = {
+            "mediaType": "application/vnd.oci.image.config.v1+json", "digest": sha256(body), "size": len(body),
+        }
+
+    @property
+    def body(self) -> bytes:
+        return json.dumps(self.manifest).encode()
+
+    @property
+    def diff_ids(self) -> list[str]:
+        return list(self.config["rootfs"]["diff_ids"])
+
+    @property
+    def layer_digests(self) -> list[str]:
+        return [layer["digest"] for layer in self.manifest["layers"]]
+
+
+class FaultyRegistry:
+    """`script` maps a request's path to the faults of its next requests; `requests` is what came, in order."""
+
+    def __init__(self, authority: Authority, folder: Path) -> None:
+        self.documents: dict[str, tuple[str, bytes]] = {}
+        self.script: dict[str, list[Fault]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.lock = threading.Lock()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*authority.issue(["127.0.0.1", "localhost"], folder))
+        self._server = _Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"registry": self}))
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False,
+        )
+        self.port: int = self._server.server_address[1]
+        self.address = f"127.0.0.1:{self.port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add(self, name: str, image: SmallImage, tag: str = "1") -> str:
+        """Puts the image there; returns its reference."""
+        for digest, data in image.blobs.items():
+            self.documents[f"/v2/{name}/blobs/{digest}"] = ("application/octet-stream", data)
+        for key in (tag, sha256(image.body)):
+            self.documents[f"/v2/{name}/manifests/{key}"] = (OCI_MANIFEST, image.body)
+        return f"{self.address}/{name}:{tag}"
+
+    def fail(self, path: str, *faults: Fault) -> None:
+        self.script.setdefault(path, []).extend(faults)
+
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.requests]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Broken connections are the subject here, not news."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    registry: FaultyRegistry
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        with self.registry.lock:
+            self.registry.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+            faults = self.registry.script.get(path, [])
+            fault = faults.pop(0) if faults else None
+        kind, data = self.registry.documents.get(path, ("", b""))
+        if fault:
+            fault(self, data)
+        elif not kind:
+            self.answer(404, b"{}")
+        else:
+            self.whole_or_range(kind, data)
+
+    def whole_or_range(self, kind: str, data: bytes) -> None:
+        wanted = self.headers.get("Range")
+        if not wanted:
+            self.answer(200, data, {"Content-Type": kind})
+            return
+        start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        self.answer(206, data[start:], {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"})
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, cut: int | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body if cut is None else body[:cut])
+
+    def log_message(self, *_: Any) -> None:
+        """The test's output is for failures."""
+
+
+def answers(status: int, headers: dict[str, str] | None = None, body: bytes = b"{}") -> Fault:
+    return lambda handler, _: handler.answer(status, body, headers)
+
+
+def redirects(target: str) -> Fault:
+    return answers(307, {"Location": target}, b"")
+
+
+def resets_after(count: int) -> Fault:
+    """The connection ends with a TCP reset after that many bytes of the body."""
+
+    def fault(handler: Handler, data: bytes) -> None:
+        handler.answer(200, data, cut=count)
+        handler.wfile.flush()
+        time.sleep(0.1)  # so that the bytes arrive before the reset throws them away
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+        handler.close_connection = True
+
+    return fault
+
+
+def ends_after(count: int) -> Fault:
+    """A clean end of the connection, too early."""
+
+    def fault(handler: Handler, data: bytes) -> None:
+        handler.answer(200, data, {"Connection": "close"}, cut=count)
+        handler.close_connection = True
+
+    return fault
+
+
+def ignores_range() -> Fault:
+    return lambda handler, data: handler.answer(200, data)
+
+
+def sends(body: bytes) -> Fault:
+    return lambda handler, _: handler.answer(200, body)
+
+
+def trickles(seconds: float) -> Fault:
+    """Nearly silent: one byte, then nothing for a long time."""
+
+    def fault(handler: Handler, data: bytes) -> None:
+        handler.answer(200, data, cut=1)
+        handler.wfile.flush()
+        time.sleep(seconds)
+        handler.close_connection = True
+
+    return fault
+
+
+def demands_token(realm: str) -> Fault:
+    value = f'Bearer realm="{realm}",service="registry",scope="repository:team/app:pull"'
+    return answers(401, {"WWW-Authenticate": value})
