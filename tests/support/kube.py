@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagecache_operator import names
+
 from tests.cluster import Cluster
 
 NAMESPACE = names.NAMESPACE

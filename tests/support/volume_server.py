@@ -17,6 +17,8 @@ from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.api.reference import parse
+
+from tests.support.images import machine_architecture
 from tests.support.install import IMAGE
 from tests.support.kube import NAMESPACE, Cache, Kube, until
 
@@ -63,7 +65,8 @@ class VolumeServer:
 
     def on_node(self, reference: str) -> str:
         """How a Pod names the stored image: every node reaches the NodePort as localhost."""
-        return f"localhost:{self.node_port}/{_stored(reference)}"
+        parsed = parse(reference)
+        return f"localhost:{self.node_port}/{parsed.stored_repository}:{parsed.stored_tag}"
 
     @contextmanager
     def from_host(self) -> Iterator[str]:
@@ -80,10 +83,6 @@ class VolumeServer:
                 yield f"127.0.0.1:{found.group(1)}"
             finally:
                 forward.terminate()
-
-    def stored(self, reference: str) -> str:
-        """repository:tag on the volume."""
-        return _stored(reference)
 
     def start_pod(self, name: str, reference: str, node: str) -> None:
         """A Pod of the stored image on that node; returns when its container runs."""
@@ -176,16 +175,16 @@ def _phase(kube: Kube, pod: str) -> str:
     return str(((kube.get("pod", pod) or {}).get("status") or {}).get("phase"))
 
 
-def _stored(reference: str) -> str:
-    parsed = parse(reference)
-    return f"{parsed.stored_repository}:{parsed.stored_tag}"
+def config_and_diff_ids(repository: str, tag: str, *options: str) -> tuple[str, list[str]]:
+    """What skopeo, which is not ours, says an image is on this machine's platform: config digest and diff_ids.
 
-
-def config_and_diff_ids(reference: str, *options: str) -> tuple[str, list[str]]:
-    """What skopeo, which is not ours, says an image is: its config digest and its diff_ids."""
+    `repository` is host/path; `tag` is ":tag" or "@digest".
+    """
+    reference = f"docker://{repository}{tag}"
     manifest = json.loads(_skopeo("inspect", "--raw", *options, reference))
     if "manifests" in manifest:
-        raise AssertionError(f"{reference} is an index: name one platform's manifest")
+        mine = next(m for m in manifest["manifests"] if m["platform"]["architecture"] == machine_architecture())
+        return config_and_diff_ids(repository, f"@{mine['digest']}", *options)
     config = json.loads(_skopeo("inspect", "--config", "--raw", *options, reference))
     return manifest["config"]["digest"], config["rootfs"]["diff_ids"]
 

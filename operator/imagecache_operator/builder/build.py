@@ -143,9 +143,9 @@ class _Build:
         reference = plan.reference
         manifests = stored.manifest_digests
         self._layout.link(
-            Repository(reference.stored_repository, stored.blobs, manifests), reference.stored_tag, stored.top,
+            Repository(reference.stored_repository, stored.blobs, manifests), reference.stored_tag,
         )
-        self._sizes[place] = sum(self._layout.size(digest) for digest in stored.blobs | manifests)
+        self._sizes[place] = sum(self._layout.size(digest) for digest in {*stored.blobs, *manifests})
         self._board.set_state(place, ImageState.PULLED)
 
     def _attempted(self, place: int, work: Callable[[], T]) -> T | None:

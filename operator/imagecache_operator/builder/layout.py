@@ -30,11 +30,11 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Repository:
-    """What the stored manifests of one image point to, by repository: digests of blobs and of manifests."""
+    """One image's part of a repository: digests of its blobs, and of its manifests with the tagged one last."""
 
     name: str
     blobs: frozenset[str]
-    manifests: frozenset[str]
+    manifests: tuple[str, ...]
 
 
 class Layout:
@@ -100,14 +100,14 @@ class Layout:
                 blob.publish(digest)
         return digest
 
-    def link(self, repository: Repository, tag: str, digest: str) -> None:
-        """Makes the stored manifest `digest` the repository's `tag`. The tag's own link comes last."""
+    def link(self, repository: Repository, tag: str) -> None:
+        """Makes the repository's last manifest its `tag`. Every link comes after what it leads to."""
         home = self._tree / "repositories" / repository.name
         for blob in sorted(repository.blobs):
             self._write_link(home / "_layers" / _parts(blob), blob)
-        for manifest in sorted(repository.manifests):
+        for manifest in repository.manifests:
             self._write_link(home / "_manifests" / "revisions" / _parts(manifest), manifest)
-        folder = home / "_manifests" / "tags" / tag
+        folder, digest = home / "_manifests" / "tags" / tag, repository.manifests[-1]
         self._write_link(folder / "index" / _parts(digest), digest)
         self._write_link(folder / "current", digest)
 

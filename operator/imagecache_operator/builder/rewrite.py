@@ -22,16 +22,16 @@ SOURCE_DIGEST = f"{names.GROUP}/source-digest"
 
 @dataclass(frozen=True)
 class StoredImage:
-    """What has to be written for an image, besides its layers: small documents, and what the tag points to."""
+    """What has to be written for an image besides its layers. `manifests` ends with what the tag names; `blobs`
+    are the digests of layers and configs."""
 
     configs: tuple[bytes, ...]
     manifests: tuple[bytes, ...]
-    top: str
     blobs: frozenset[str]
 
     @property
-    def manifest_digests(self) -> frozenset[str]:
-        return frozenset(digest_of(manifest) for manifest in self.manifests)
+    def manifest_digests(self) -> tuple[str, ...]:
+        return tuple(digest_of(manifest) for manifest in self.manifests)
 
 
 def decompressed(plan: ImagePlan, size_of: Callable[[str], int]) -> StoredImage:
@@ -43,7 +43,6 @@ def decompressed(plan: ImagePlan, size_of: Callable[[str], int]) -> StoredImage:
     return StoredImage(
         configs=configs,
         manifests=tuple(documents),
-        top=digest_of(documents[-1]),
         blobs=frozenset(layers | {digest_of(config) for config in configs}),
     )
 

@@ -117,6 +117,8 @@ def failures_in_words(host: str) -> Iterator[None]:
         ) from None
     except exceptions.NameResolutionError:
         raise Trouble(Reason.DNS_FAILED, f"The host name {host} cannot be resolved: check its spelling.") from None
+    except exceptions.NewConnectionError:  # before the next one, whose subclass it is
+        raise Trouble(Reason.REGISTRY_UNAVAILABLE, f"Nobody answers at the host {host}.") from None
     except (exceptions.ConnectTimeoutError, exceptions.ReadTimeoutError):
         raise Trouble(Reason.TIMEOUT, f"The registry {host} does not answer in time.") from None
     except exceptions.SSLError as error:

@@ -66,7 +66,8 @@ def registry(home: str) -> kopf.OperatorRegistry:
 
 def run(api: Api, settings: Settings, *, liveness: str | None = LIVENESS, **kopf_options: Any) -> None:
     """Run until SIGTERM or SIGINT. Raises ClusterError where the API server cannot be reached at the start."""
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for noisy in ("kopf", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     home = home_uid(api)
     with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="pass") as executor:
         memo = handlers.Memo(Reconciler(api, settings, home), executor)

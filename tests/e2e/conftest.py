@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stage of the end-to-end tests: a kind cluster, an upstream registry, the operator installed as a user would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.cluster import Cluster, cache
+from tests.support.install import install
+from tests.support.kube import Cache, Kube
+from tests.support.upstream import Upstream
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/e2e/" in item.path.as_posix():
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(600))
+
+
+@pytest.fixture(scope="session")
+def upstream(cluster: Cluster) -> Upstream:
+    """The registry with all test images, as registry.test:5000 (and slow.test:5000, see `slow_link`)."""
+    return Upstream.start(cluster, cache.home() / "upstream")
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: Cluster, upstream: Upstream) -> Kube:
+    """The cluster with the operator of this working tree in it."""
+    install(cluster, upstream.ca_pem)
+    return Kube(cluster)
+
+
+@pytest.fixture
+def make_cache(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Callable[..., Cache]]:
+    """Makes ImageCaches and removes them after the test, whatever happened."""
+    made: list[Cache] = []
+
+    def make(name: str, *images: str, **spec: object) -> Cache:
+        found = Cache(kube, name)
+        made.append(found)
+        found.apply(images, spec)
+        return found
+
+    yield make
+    for found in made:
+        found.delete()
