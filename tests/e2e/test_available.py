@@ -38,9 +38,8 @@ def available(kube: Kube, references: dict[str, str]) -> Iterator[Cache]:
 
 @pytest.fixture(scope="module")
 def server(available: Cache) -> Iterator[VolumeServer]:
-    running = volume_server.serve(available)
-    yield running
-    running.stop()
+    yield volume_server.serve(available)
+    volume_server.remove_all(available.kube)
 
 
 def _image(upstream: Upstream, name: str) -> Image:
@@ -115,14 +114,8 @@ def test_kubelets_start_a_pod_from_each_image(
     server: VolumeServer, available: Cache, references: dict[str, str],
 ) -> None:
     nodes = available.kube.cluster.nodes
-    pods = []
-    try:
-        for number, reference in enumerate(references.values()):
-            pods.append(f"e2e-from-cache-{number}")
-            server.start_pod(pods[-1], reference, nodes[number % len(nodes)])
-    finally:
-        for pod in pods:
-            available.kube.delete("pod", pod)
+    for number, reference in enumerate(references.values()):
+        server.start_pod(f"e2e-from-cache-{number}", reference, nodes[number % len(nodes)])
 
 
 def test_an_idle_cache_is_not_written_to(available: Cache) -> None:

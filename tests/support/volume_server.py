@@ -22,6 +22,9 @@ from tests.support.images import machine_architecture
 from tests.support.install import IMAGE
 from tests.support.kube import NAMESPACE, Cache, Kube, until
 
+# On everything made here, so that whatever an interrupted run left can be found and removed.
+LABEL = {"made-by": "volume-server"}
+SELECTOR = "made-by=volume-server"
 REGISTRY_IMAGE = "imagecache.test/volume-server:dev"
 _CONFIG = """
 version: 0.1
@@ -88,7 +91,7 @@ class VolumeServer:
         """A Pod of the stored image on that node; returns when its container runs."""
         pod = {
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE},
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": LABEL},
             "spec": {
                 "nodeName": node, "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0,
                 "securityContext": _POD_SECURITY,
@@ -108,9 +111,10 @@ class VolumeServer:
     def _why(self, pod: str) -> str:
         return self.kube.cluster.kubectl("-n", NAMESPACE, "describe", "pod", pod, check=False)[-2000:]
 
-    def stop(self) -> None:
-        for kind, name in (("pod", self.name), ("service", self.name), ("configmap", self.name)):
-            self.kube.delete(kind, name, NAMESPACE, "--grace-period=1")
+
+def remove_all(kube: Kube) -> None:
+    """Every Pod, Service and ConfigMap that was made here. Pods hold volumes: remove them before a cache."""
+    kube.cluster.kubectl("-n", NAMESPACE, "delete", "pod,service,configmap", "-l", SELECTOR, "--grace-period=1")
 
 
 def serve(cache: Cache) -> VolumeServer:
@@ -119,7 +123,8 @@ def serve(cache: Cache) -> VolumeServer:
     cluster = kube.cluster
     _load_registry(kube)
     kube.apply({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": NAMESPACE},
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": LABEL},
         "data": {"config.yml": _CONFIG},
     })
     kube.apply(_pod(name, cache, {
@@ -129,7 +134,8 @@ def serve(cache: Cache) -> VolumeServer:
         "readinessProbe": {"httpGet": {"path": "/v2/", "port": 5000}, "periodSeconds": 1},
     }, config=name))
     kube.apply({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": NAMESPACE},
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": LABEL},
         "spec": {"type": "NodePort", "selector": {"server": name}, "ports": [{"port": 5000}]},
     })
     cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
@@ -159,7 +165,7 @@ def _pod(name: str, cache: Cache, container: dict[str, Any], config: str | None 
         volumes.append({"name": "config", "configMap": {"name": config}})
     return {
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"server": name}},
+        "metadata": {"name": name, "namespace": NAMESPACE, "labels": {"server": name, **LABEL}},
         "spec": {
             "restartPolicy": "Never", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1,
             "securityContext": _POD_SECURITY, "volumes": volumes,

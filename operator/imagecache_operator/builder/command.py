@@ -25,6 +25,7 @@ from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import Outcome
 from imagecache_operator.builder.build import build
 from imagecache_operator.builder.check import check
+from imagecache_operator.builder.errors import printable
 from imagecache_operator.builder.inflate import GZIP_LIBRARY
 from imagecache_operator.builder.platforms import Platform
 from imagecache_operator.builder.registry import Registries
@@ -57,21 +58,12 @@ def builder(
     if check_only:
         problems = check(output)
         for problem in problems:
-            click.echo(problem)
+            click.echo(printable(problem, 500))
         sys.exit(1 if problems else 0)
     lines = Lines(sys.stdout)
     logging.basicConfig(level=logging.INFO, handlers=[LogLines(lines)], force=True)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings show whole URLs
-    try:
-        job = BuildJob(
-            images=images,
-            platforms=platforms or (str(Platform.of("linux", platform.machine())),),
-            capacity=size * GIB,
-            plain_http=plain_http,
-        ) if images else _job_from_environment()
-    except ValidationError:
-        raise click.UsageError(f"--image or a valid job in {names.ENV_JOB} is needed, with 1 to 20 images.") from None
-    outcome = _run(job, output, workers, lines)
+    outcome = _outcome(images, output, platforms, size, plain_http, workers, lines)
     target = termination_log or (KUBELET_FILE if KUBELET_FILE.exists() else None)
     if target:
         # Without the file the operator still sees the exit code.
@@ -79,10 +71,32 @@ def builder(
             write_termination_message(target, outcome)
     if outcome.message:
         log.error("%s", outcome.message)
-    log.info("%d of %d images are complete", sum(i.reason is None for i in outcome.images), len(job.images))
+    log.info("%d of %d images are complete", sum(i.reason is None for i in outcome.images), len(outcome.images))
     sys.stdout.flush()
     # Threads that hang in a socket must not hold up the end; all files are closed or temporary by now.
     os._exit(0 if outcome.succeeded else 1)
+
+
+def _outcome(
+    images: tuple[str, ...], output: Path, platforms: tuple[str, ...], size: int, plain_http: tuple[str, ...],
+    workers: int, lines: Lines,
+) -> Outcome:
+    try:
+        job = BuildJob(
+            images=images,
+            platforms=platforms or (str(Platform.of("linux", platform.machine())),),
+            capacity=size * GIB,
+            plain_http=plain_http,
+        ) if images else BuildJob.model_validate_json(os.environ[names.ENV_JOB])
+    except KeyError:
+        raise click.UsageError(f"--image is needed, or a job in {names.ENV_JOB}.") from None
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, mistake["loc"])) for mistake in error.errors())
+        return Outcome(
+            reason=Reason.INTERNAL, message=f"The builder cannot read its job ({printable(where)}): are operator "
+            "and builder of one version?",
+        )
+    return _run(job, output, workers, lines)
 
 
 def _run(job: BuildJob, output: Path, workers: int, lines: Lines) -> Outcome:
@@ -98,10 +112,6 @@ def _run(job: BuildJob, output: Path, workers: int, lines: Lines) -> Outcome:
     except OSError:
         return Outcome(reason=Reason.TLS_FAILED, message=f"The file with extra authorities, {ca_file}, is unusable.")
     return build(job, output, registries, lines, stop, workers)
-
-
-def _job_from_environment() -> BuildJob:
-    return BuildJob.model_validate_json(os.environ.get(names.ENV_JOB, ""))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from imagecache_operator import names
 from imagecache_operator.cluster.api import ClusterError, Rejected, Unavailable
 from imagecache_operator.controller.reconciler import Pass, Reconciler
 from imagecache_operator.controller.wakeups import Sleeper, Wakeups
-from imagecache_operator.planning.plan import SLOT_POLL
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ async def _pass(memo: Memo, sleeper: Sleeper, name: str, uid: str) -> Pass:
     """One pass. Trouble with the API server ends as a pass that asks for another one after a back-off."""
     async with sleeper.lock:
         sleeper.woken.clear()
-        sleeper.due = None
+        sleeper.due = time.monotonic()  # for as long as it goes on, so that one that hangs is seen
         try:
             done = await asyncio.get_running_loop().run_in_executor(
                 memo.executor, memo.reconciler.run_once, name, uid,
@@ -83,7 +82,7 @@ async def _pass(memo: Memo, sleeper: Sleeper, name: str, uid: str) -> Pass:
             log.exception("%s: the pass failed; looking again in %.0f s", name, LONGEST_DELAY)
             return Pass(again_in=timedelta(seconds=LONGEST_DELAY))
         sleeper.failures = 0
-        sleeper.waits_for_others = done.again_in == SLOT_POLL
+        sleeper.waits_for_others = done.waits_for_others
         return done
 
 
@@ -118,7 +117,7 @@ def wake_cache(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
     elif (
         meta.get("deletionTimestamp")
         or meta.get("generation") != status.get("observedGeneration")
-        or (retry is not None and retry != status.get("handledRetry"))
+        or (retry and retry != status.get("handledRetry"))
     ):
         memo.wakeups.wake(str(body.metadata.uid))
 

@@ -40,6 +40,7 @@ class Pass:
     deleting: bool = False
     gone: bool = False
     phase: Phase | None = None
+    waits_for_others: bool = False
 
 
 class Reconciler:
@@ -71,7 +72,10 @@ class Reconciler:
                 self._report(seen.cache, todo)
             except Conflict:
                 return Pass(again_in=timedelta(0), deleting=seen.cache.deleting, phase=todo.status.phase)
-        return Pass(again_in=todo.again_in, deleting=seen.cache.deleting, gone=todo.gone, phase=todo.status.phase)
+        return Pass(
+            again_in=todo.again_in, deleting=seen.cache.deleting, gone=todo.gone, phase=todo.status.phase,
+            waits_for_others=todo.waits_for_others,
+        )
 
     def _carry_out(self, todo: Plan) -> None:
         for manifest in todo.apply:

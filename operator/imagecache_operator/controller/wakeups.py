@@ -57,4 +57,4 @@ class Wakeups:
     def overdue(self) -> float:
         """By how many seconds the pass that should have happened first is late; 0 if none is."""
         late = [time.monotonic() - s.due for s in self._sleepers.values() if s.due is not None]
-        return max(late, default=0.0)
+        return max([0.0, *late])

@@ -67,3 +67,5 @@ class Plan:
     events: tuple[Event, ...]
     again_in: timedelta
     gone: bool = False
+    # It waits for a slot or for quota: the end of another cache's builder, or of another cache, is worth a pass.
+    waits_for_others: bool = False

@@ -18,6 +18,7 @@ from imagecache_operator.planning.observed import Cache, Observed
 
 _IN_MOTION = (Phase.CREATING, Phase.DELETING)
 _BROKEN = (Phase.FAILED, Phase.UNAVAILABLE)
+_WAITS_FOR_OTHERS = (ConditionReason.WAITING_FOR_SLOT, ConditionReason.QUOTA_EXCEEDED)
 
 
 def reported(observed: Observed, decision: Decision, resync: timedelta, now: datetime) -> Plan:
@@ -31,6 +32,7 @@ def reported(observed: Observed, decision: Decision, resync: timedelta, now: dat
     return Plan(
         apply=decision.apply, create=decision.create, delete=decision.delete, status=status,
         events=_events(cache, status), again_in=min(again_in, resync), gone=decision.gone,
+        waits_for_others=decision.reason in _WAITS_FOR_OTHERS,
     )
 
 

@@ -44,7 +44,8 @@ class View:
     @property
     def retry_asked(self) -> bool:
         cache = self.observed.cache
-        return cache.retry is not None and cache.retry != cache.status.handled_retry
+        # An empty value says nothing, and could not be told from "nothing handled yet".
+        return bool(cache.retry) and cache.retry != cache.status.handled_retry
 
     @property
     def images(self) -> tuple[ImageStatus, ...]:
@@ -57,12 +58,10 @@ class View:
     def recorded_builders(self) -> tuple[ObjectRef, ...]:
         """Builder Pods that may go: the status that was read (not the one about to be written) holds their end."""
         last = self.observed.cache.status.attempt
-        if last is None:
-            return ()
-        ended = last.state not in (AttemptState.STARTING, AttemptState.RUNNING)
+        kept = last.number if last and last.state in (AttemptState.STARTING, AttemptState.RUNNING) else None
+        # Pods of other attempts go too: there are some where somebody has emptied the status.
         return tuple(
-            ObjectRef("Pod", b.name) for b in self.observed.builders
-            if not b.deleting and (b.attempt < last.number or (b.attempt == last.number and ended))
+            ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting and b.attempt != kept
         )
 
     def claim(self) -> Manifest:
@@ -84,13 +83,18 @@ class View:
         return VolumeStatus(name=self.observed.volume.name) if self.observed.volume else None
 
     @property
+    def deletable_volume(self) -> tuple[ObjectRef, ...]:
+        """The volume, if it is there and not yet on its way out."""
+        seen = self.observed.volume
+        if seen is None or seen.deleting:
+            return ()
+        return (ObjectRef("PersistentVolumeClaim", seen.name, seen.uid),)
+
+    @property
     def volume_and_builders(self) -> tuple[ObjectRef, ...]:
         """Everything that can be deleted and is not yet on its way."""
-        seen = self.observed
-        pods = tuple(ObjectRef("Pod", b.name) for b in seen.builders if not b.deleting)
-        if seen.volume is None or seen.volume.deleting:
-            return pods
-        return (*pods, ObjectRef("PersistentVolumeClaim", seen.volume.name, seen.volume.uid))
+        pods = tuple(ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting)
+        return (*pods, *self.deletable_volume)
 
     @property
     def counted_images(self) -> str:

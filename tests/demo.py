@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make demo`: see it work, on a real cluster, from nothing to Pods that run from a cache.
+
+It uses what the end-to-end tests use, and leaves everything running to look around.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+
+from tests.cluster import DEFAULT_NAME, ClusterError, cache, up
+from tests.support import slow_link, volume_server
+from tests.support.install import install
+from tests.support.kube import Cache, Kube
+from tests.support.upstream import PORT, SLOW_HOST, Upstream
+
+CACHE = "demo"
+# About two seconds a megabyte would bore, no limit at all would show nothing: 4 MB/s lets the bars move.
+LINK = 4_000_000
+PATIENCE = 180.0
+ENDED = ("Available", "Failed")
+
+
+@click.command()
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="The cluster's name.")
+def main(name: str) -> None:
+    """A kind cluster, the operator in it, an ImageCache of five images, and Pods started from it."""
+    try:
+        _demo(name)
+    except (ClusterError, AssertionError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _demo(name: str) -> None:
+    console, started = Console(highlight=False, soft_wrap=True), time.monotonic()
+
+    def step(text: str) -> None:
+        console.print(f"[bold cyan]{time.monotonic() - started:5.0f} s  {text}")
+
+    step("A kind cluster with two nodes")
+    cluster = up(name)
+    step("A registry with images of every kind, behind a slow link")
+    upstream = Upstream.start(cluster, cache.home() / "upstream")
+    slow_link.start(cluster, SLOW_HOST, upstream.host, PORT, LINK)
+    step("The operator, as a user installs it")
+    install(cluster, upstream.ca_pem, lambda text: console.print(f"         {text}"))
+    kube = Kube(cluster)
+    demo = Cache(kube, CACHE)
+    volume_server.remove_all(kube)
+    demo.delete()
+
+    step("kubectl apply: an ImageCache of these images")
+    references = [f"{SLOW_HOST}:{PORT}/{image}" for image in upstream.images]
+    demo.apply(references)
+    status = _follow(console, demo)
+    if status.get("phase") != "Available":
+        raise click.ClickException(f"the cache did not become Available: {status.get('message')}")
+    step("kubectl get imc -o wide")
+    console.print(cluster.kubectl("get", "imc", "-o", "wide"))
+
+    step("The proof, first: every byte on the volume is hashed again")
+    volume_server.check(demo)
+    console.print("         all blobs have the digests they are named by")
+    step("The proof, second: a plain read-only registry on the volume, and a Pod from each image by a real kubelet")
+    server = volume_server.serve(demo)
+    for number, reference in enumerate(references):
+        node, pod = cluster.nodes[number % len(cluster.nodes)], f"demo-{number}"
+        begun = time.monotonic()
+        server.start_pod(pod, reference, node)
+        console.print(f"         {server.on_node(reference):62} runs on {node} after {time.monotonic() - begun:.1f} s")
+    step("Done")
+    console.print(
+        f"""
+Look around:
+  eval "$(.venv/bin/python -m tests.cluster env --name {name})"
+  kubectl get imagecaches -o wide
+  kubectl describe imagecache {CACHE}
+  kubectl -n imagecache-system get pods,pvc
+  kubectl explain imagecache.spec
+Remove the cache, with its volume:
+  kubectl -n imagecache-system delete pod,service,configmap -l {volume_server.SELECTOR}
+  kubectl delete imagecache {CACHE}
+Remove everything:
+  make cluster-down NAME={name}
+""",
+        markup=False,
+    )
+
+
+def _follow(console: Console, demo: Cache) -> dict[str, Any]:
+    """Show each image's progress until the cache has ended one way or the other; the last status."""
+    columns = (
+        TextColumn("         {task.description:34}"), BarColumn(16), TextColumn("{task.fields[state]:8}"),
+        DownloadColumn(),
+    )
+    deadline, bars = time.monotonic() + PATIENCE, dict[str, TaskID]()
+    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+        while True:
+            status = demo.status
+            for image in status.get("images", []):
+                reference, state = image["reference"], image["state"]
+                if reference not in bars:
+                    bars[reference] = progress.add_task(reference, total=None, state=state)
+                # While it is pulled: compressed bytes of the network; afterwards: bytes on the volume.
+                total, done = image.get("bytesTotal"), image.get("bytesDone", 0)
+                if state == "Pulled":
+                    total = done = image.get("size") or total
+                progress.update(bars[reference], state=state, total=total, completed=done)
+            if status.get("phase") in ENDED or time.monotonic() > deadline:
+                return status
+            time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
