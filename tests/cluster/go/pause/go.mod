@@ -1,0 +1,3 @@
+module imagecache.local/pause
+
+go 1.26.0
