@@ -6,10 +6,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= imagecache
+TEST_NAME ?= imagecache-test
 READY := $(VENV)/.ready
 CRD := crds/imagecache.dev_imagecaches.yaml
 
 export PYTHONUNBUFFERED := 1
+export IMAGECACHE_TEST_CLUSTER := $(TEST_NAME)
 
 .PHONY: help
 help: ## List the targets
@@ -47,8 +49,9 @@ unit: $(READY) ## The tests that need no cluster
 	$(BIN)/pytest -m "not e2e"
 
 .PHONY: test
-test: $(READY) ## Everything: check, verify, all tests (brings a kind cluster up)
+test: $(READY) ## Everything: check, verify, all tests (on a kind cluster of its own)
 	@$(MAKE) --no-print-directory check verify
+	$(BIN)/python -m tests.cluster up --name $(TEST_NAME)
 	$(BIN)/pytest
 
 .PHONY: cluster-up

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.cluster import Cluster, up
+
+
+# Not the demo's: a run of the tests ends by taking its cluster down.
+NAME = os.environ.get("IMAGECACHE_TEST_CLUSTER", "imagecache-test")
 
 
 @pytest.fixture(scope="session")
@@ -13,4 +19,4 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
     """A running cluster. Cold, it takes a while to make, and says what it is doing past pytest's capture."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        return up()
+        return up(NAME)

@@ -96,13 +96,25 @@ class Binaries:
         return f"{KIND.folder}:{self._kubernetes.folder}"
 
     def __getitem__(self, program: str) -> Path:
-        family = next(family for family in self._families if program in family.packages)
-        return family.folder / program
+        return self._family(program).folder / program
 
     def build(self, progress: Progress) -> None:
-        total = sum(len(family.packages) for family in self._families)
+        self._build(self._families, progress)
+
+    def build_one(self, program: str, progress: Progress) -> Path:
+        """That program and what is built with it; for those who need no cluster."""
+        family = self._family(program)
+        self._build((family,), progress)
+        return family.folder / program
+
+    def _family(self, program: str) -> Family:
+        return next(family for family in self._families if program in family.packages)
+
+    @staticmethod
+    def _build(families: tuple[Family, ...], progress: Progress) -> None:
+        total = sum(len(family.packages) for family in families)
         done = 0
-        for family in self._families:
+        for family in families:
             if family.folder.is_dir():
                 done += len(family.packages)
                 continue

@@ -68,15 +68,8 @@ def check_own_engine(progress: Progress) -> None:
         found = "none found" if go is None else f"found {'.'.join(map(str, go))}"
         missing.append(f"Go {'.'.join(map(str, GO))} or newer ({found}; https://go.dev/dl/)")
     packages = _missing_packages()
-    if packages and not missing and shutil.which("apt-get"):
-        progress.note(f"installing Debian packages: {' '.join(packages)}")
-        subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, check=False)
-        # RUNLEVEL: installing docker.io must not start a second engine, with networks of its own.
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-        install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
-        done = subprocess.run(install, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode != 0:
-            progress.note(f"apt-get failed: {done.stderr.strip()[-500:]}")
+    if packages and not missing:
+        install(packages, progress)
         packages = _missing_packages()
     missing += [f"the Debian package {package}" for package in packages]
     if missing:
@@ -84,6 +77,20 @@ def check_own_engine(progress: Progress) -> None:
             "No Docker engine answers, and this machine can't have one of our own. Either start Docker (then kind and"
             " kubectl are all that is needed), or provide what is missing for our own engine: " + "; ".join(missing)
         )
+
+
+def install(packages: list[str], progress: Progress) -> None:
+    """Installs Debian packages where that is possible. Says so; whether it worked is for the caller to see."""
+    if not is_linux_root() or shutil.which("apt-get") is None:
+        return
+    progress.note(f"installing Debian packages: {' '.join(packages)}")
+    subprocess.run(["apt-get", "update", "--quiet"], capture_output=True, check=False)
+    # RUNLEVEL: installing docker.io must not start a second engine, with networks of its own.
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode != 0:
+        progress.note(f"apt-get failed: {done.stderr.strip()[-500:]}")
 
 
 def _missing_packages() -> list[str]:

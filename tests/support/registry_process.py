@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -17,15 +16,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .programs import registry
 from .push import Pusher
 from .tls import Authority
 
 START_SECONDS = 20.0
-_ENV_BINARY = "IMAGECACHE_REGISTRY_BINARY"
 
 
 class NoRegistryError(Exception):
-    """There is no registry program, or it does not start; the message says how to get one."""
+    """The registry does not start; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +38,6 @@ class RegistryProcess:
     @property
     def pusher(self) -> Pusher:
         return Pusher(self.address, self.authority.ca_file)
-
-
-def binary() -> str:
-    """The registry program. Raises NoRegistryError with the way to get it."""
-    named = os.environ.get(_ENV_BINARY)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = cache / "imagecache-operator/bin/registry"
-    cached = str(kept) if kept.exists() else None
-    found = named or shutil.which("registry") or cached or shutil.which("docker-registry")
-    if not found:
-        raise NoRegistryError(
-            "These tests need the registry program of CNCF distribution: build it with "
-            "'go install github.com/distribution/distribution/v3/cmd/registry@latest', or install Debian's "
-            f"docker-registry, and put it on the PATH or name it in {_ENV_BINARY}."
-        )
-    return found
 
 
 @contextlib.contextmanager
@@ -79,7 +62,7 @@ def running_registry(
     log = folder / "registry.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [binary(), "serve", str(settings)], stdout=output, stderr=output,
+            [registry(), "serve", str(settings)], stdout=output, stderr=output,
             env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
         )
     try:
@@ -98,5 +81,5 @@ def _wait(process: subprocess.Popen[bytes], pusher: Pusher, log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while not pusher.answers():
         if process.poll() is not None or time.monotonic() > end:
-            raise NoRegistryError(f"{binary()} does not start:\n{log.read_text(errors='replace')[-2000:]}")
+            raise NoRegistryError(f"{registry()} does not start:\n{log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.05)

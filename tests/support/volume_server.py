@@ -21,6 +21,7 @@ from imagecache_operator.api.reference import parse
 from tests.support.images import machine_architecture
 from tests.support.install import IMAGE
 from tests.support.kube import NAMESPACE, Cache, Kube, until
+from tests.support.programs import skopeo
 
 # On everything made here, so that whatever an interrupted run left can be found and removed.
 LABEL = {"made-by": "volume-server"}
@@ -196,7 +197,7 @@ def config_and_diff_ids(repository: str, tag: str, *options: str) -> tuple[str, 
 
 
 def _skopeo(*arguments: str) -> str:
-    done = subprocess.run(["skopeo", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([skopeo(), *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise AssertionError(f"skopeo {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout

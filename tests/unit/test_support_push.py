@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -20,10 +19,10 @@ from typing import Any
 import pytest
 import urllib3
 
-from tests.support import tls
+from tests.support import programs, tls
 from tests.support.images import Image, declare_larger, make_images
 from tests.support.push import Pusher, PushError
-from tests.support.registry_process import NoRegistryError, binary, running_registry
+from tests.support.registry_process import running_registry
 from tests.support.tls import Authority
 
 NAMES = ["base/tools:1.0", "team/app:2.1", "team/web:zstd", "team/multi:1.0", "data/only:5"]
@@ -43,10 +42,6 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @contextmanager
 def registry(folder: Path, authority: Authority) -> Iterator[Pusher]:
-    try:
-        binary()
-    except NoRegistryError as missing:
-        pytest.skip(str(missing))
     with running_registry(folder / "storage", folder, authority) as running:
         yield running.pusher
 
@@ -63,11 +58,9 @@ def address(
 
 
 def skopeo(authority: Authority, *args: str) -> bytes:
-    if shutil.which("skopeo") is None:
-        pytest.skip("skopeo is not installed")
     command, *others = args
     trust = ["--src-cert-dir" if command == "copy" else "--cert-dir", str(authority.ca_file.parent)]
-    done = subprocess.run(["skopeo", command, *trust, *others], check=False, capture_output=True, timeout=60)
+    done = subprocess.run([programs.skopeo(), command, *trust, *others], check=False, capture_output=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

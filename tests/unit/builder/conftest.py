@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.report import Outcome
 from imagecache_operator.builder.build import build
 from imagecache_operator.builder.patience import Limits
 from imagecache_operator.builder.registry import Registries
 from imagecache_operator.builder.report import Lines
+
 from tests.support.images import Image, make_images
 from tests.support.registry_process import RegistryProcess, running_registry
 from tests.support.tls import Authority

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry that misbehaves on command, over real HTTPS, and small images for it.
+"""A registry that misbehaves on command, over real HTTPS (or HTTP, without an authority), and small images for it.
 
 A test says which request goes wrong and how; everything else is answered as a registry would.
 """
@@ -81,17 +81,18 @@ class SmallImage:
 class FaultyRegistry:
     """`script` maps a request's path to the faults of its next requests; `requests` is what came, in order."""
 
-    def __init__(self, authority: Authority, folder: Path) -> None:
+    def __init__(self, authority: Authority | None, folder: Path) -> None:
         self.documents: dict[str, tuple[str, bytes]] = {}
         self.script: dict[str, list[Fault]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.lock = threading.Lock()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*authority.issue(["127.0.0.1", "localhost"], folder))
         self._server = _Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"registry": self}))
-        self._server.socket = context.wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False,
-        )
+        if authority:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*authority.issue(["127.0.0.1", "localhost"], folder))
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False,
+            )
         self.port: int = self._server.server_address[1]
         self.address = f"127.0.0.1:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import io
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zstandard
-
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import Outcome
 from imagecache_operator.builder.check import check
 from imagecache_operator.builder.layout import Layout
+
 from tests.unit.builder import faulty as faults
 from tests.unit.builder.conftest import QUICK, Run
 from tests.unit.builder.faulty import FaultyRegistry, SmallImage, sha256
@@ -169,7 +169,7 @@ def test_a_manifest_that_is_not_the_one_asked_for(faulty: FaultyRegistry, run: R
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress])
 def test_a_bomb_meets_the_bound_and_the_others_live(
-    compress: faults.Callable[[bytes], bytes], faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
+    compress: Callable[[bytes], bytes], faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
 ) -> None:
     bomb = SmallImage([bytes(200_000_000)], compress=compress)
     outcome = run(faulty.add("team/bomb", bomb), faulty.add("team/app", image), capacity=10_000_000)
@@ -208,78 +208,6 @@ def test_a_shared_layer_is_fetched_once(faulty: FaultyRegistry, run: Run, volume
     outcome = run(faulty.add("team/app", image), faulty.add("team/app", again, "2"), faulty.add("team/third", image))
     _assert_complete(outcome, volume, again)
     assert len([p for p in faulty.paths() if image.layer_digests[0] in p]) == 1
-
-
-def test_credentials_stay_with_their_host(
-    faulty: FaultyRegistry, elsewhere: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
-) -> None:
-    realm = f"https://localhost:{elsewhere.port}/token"
-    elsewhere.documents["/token"] = ("application/json", b'{"token": "s3cret", "expires_in": 300}')
-    elsewhere.documents["/storage/blob"] = ("application/octet-stream", image.blobs[image.layer_digests[0]])
-    faulty.fail("/v2/team/app/manifests/1", faults.demands_token(realm))
-    faulty.fail(_layer(image), faults.redirects(f"https://{elsewhere.address}/storage/blob?signature=abc"))
-    _assert_complete(run(faulty.add("team/app", image)), volume, image)
-    sent = {path.partition("?")[0]: headers.get("authorization") for path, headers in elsewhere.requests}
-    assert sent == {"/token": None, "/storage/blob": None}
-    assert "scope=repository%3Ateam%2Fapp%3Apull" in elsewhere.requests[0][0]
-    assert [headers.get("authorization") for _, headers in faulty.requests] == [None, *["Bearer s3cret"] * 3]
-
-
-def test_a_token_that_ran_out_is_renewed(
-    faulty: FaultyRegistry, elsewhere: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
-) -> None:
-    realm = f"https://{elsewhere.address}/token"
-    for token in ("first", "second"):
-        elsewhere.fail("/token", faults.answers(200, None, b'{"access_token": "%s"}' % token.encode()))
-    faulty.fail("/v2/team/app/manifests/1", faults.demands_token(realm))
-    faulty.fail(_layer(image), faults.demands_token(realm))
-    _assert_complete(run(faulty.add("team/app", image)), volume, image)
-    assert faulty.requests[-1][1]["authorization"] == "Bearer second"
-
-
-@pytest.mark.parametrize("target", [
-    "http://169.254.169.254/latest", "https://169.254.169.254/latest", "http://127.0.0.1:1/", "file:///etc/passwd",
-    "https://[::ffff:169.254.169.254]/", "ftp://host/", "https:///", "//", "https://a..b/", "https://" + "a" * 300,
-])
-def test_bad_redirects_go_nowhere(target: str, faulty: FaultyRegistry, run: Run, image: SmallImage) -> None:
-    faulty.fail(_layer(image), *[faults.redirects(target)] * 9)
-    (result,) = run(faulty.add("team/app", image)).images
-    assert result.reason is not None
-    assert result.reason is not Reason.INTERNAL
-
-
-def test_a_circle_of_redirects_ends(faulty: FaultyRegistry, run: Run, image: SmallImage) -> None:
-    faulty.fail(_layer(image), *[faults.redirects(_layer(image))] * 99)
-    assert run(faulty.add("team/app", image)).images[0].reason is Reason.REGISTRY_UNAVAILABLE
-
-
-def test_signatures_of_storage_are_never_told(
-    faulty: FaultyRegistry, run: Run, image: SmallImage, output: io.StringIO,
-) -> None:
-    faulty.fail(_layer(image), *[faults.redirects("https://127.0.0.1:1/blob?signature=s3cret")] * 9)
-    outcome = run(faulty.add("team/app", image))
-    assert outcome.images[0].reason is Reason.REGISTRY_UNAVAILABLE
-    assert "127.0.0.1:1" in outcome.images[0].message
-    assert "s3cret" not in outcome.model_dump_json() + output.getvalue()
-
-
-def test_an_unknown_authority_is_not_trusted(faulty: FaultyRegistry, run: Run, image: SmallImage) -> None:
-    (result,) = run(faulty.add("team/app", image), trusted=False).images
-    assert result.reason is Reason.TLS_FAILED
-    assert faulty.requests == []
-
-
-def test_a_host_that_does_not_exist(run: Run) -> None:
-    assert run("registry.invalid/team/app:1").images[0].reason is Reason.DNS_FAILED
-
-
-def test_a_port_where_nobody_listens(run: Run) -> None:
-    assert run("127.0.0.1:1/team/app:1").images[0].reason is Reason.REGISTRY_UNAVAILABLE
-
-
-def test_metadata_addresses_are_refused_as_registries(run: Run) -> None:
-    outcome = run("169.254.169.254/team/app:1", plain_http=("169.254.169.254",))
-    assert outcome.images[0].reason in (Reason.UNSUPPORTED, Reason.TIMEOUT, Reason.REGISTRY_UNAVAILABLE)
 
 
 def test_a_stop_ends_within_seconds_and_keeps_what_is_complete(
