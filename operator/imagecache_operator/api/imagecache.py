@@ -172,6 +172,9 @@ class Attempt(Model):
     """The latest attempt: one builder Pod."""
 
     number: int = Field(description="Counts up for the life of the cache.")
+    observed_generation: int | None = Field(
+        default=None, description="The ImageCache's generation that it was made for. A later one asks for another.",
+    )
     failures: int = Field(default=0, description="Attempts that ended without success since the last good one.")
     state: AttemptState
     reason: str | None = Field(default=None, description="Why it ended without success, in one word.")

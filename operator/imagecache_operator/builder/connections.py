@@ -2,8 +2,8 @@
 """Connections to registries: TLS always verified, and never to an address that only machines of a cloud may ask.
 
 The builder follows host names, token realms and redirects that users and registries choose. Without the check a
-reference could make it read the metadata service of its node. The check looks at the address that the socket
-really has, so that a name which resolves differently the second time changes nothing.
+reference could make it read the metadata service of its node. The check comes before the first packet, and again
+for the address that the socket really has: a name may resolve differently the second time.
 """
 
 from __future__ import annotations
@@ -38,6 +38,15 @@ def is_forbidden(address: str) -> bool:
     return any(parsed in network for network in _FORBIDDEN if network.version == parsed.version)
 
 
+def _check_name(host: str, port: int) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return  # urllib3 meets the same and says so in its own words
+    if any(is_forbidden(str(address[0])) for *_, address in found):
+        raise ForbiddenAddress
+
+
 def _checked(connection: socket.socket) -> socket.socket:
     if is_forbidden(connection.getpeername()[0]):
         connection.close()
@@ -47,11 +56,13 @@ def _checked(connection: socket.socket) -> socket.socket:
 
 class _PlainConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
+        _check_name(self._dns_host, self.port)
         return _checked(super()._new_conn())
 
 
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
+        _check_name(self._dns_host, self.port)
         return _checked(super()._new_conn())
 
 

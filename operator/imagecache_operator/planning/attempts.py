@@ -23,11 +23,14 @@ REASON_ENDED = "BuilderEnded"
 REASON_IMAGES = "ImageFailed"
 
 
-def next_attempt(last: Attempt | None, *, fresh: bool = False) -> Attempt:
+def next_attempt(last: Attempt | None, generation: int, *, fresh: bool = False) -> Attempt:
     """The attempt after `last`. `fresh` forgets earlier failures: a person asked again."""
-    if last is None:
-        return Attempt(number=1, state=AttemptState.STARTING)
-    return Attempt(number=last.number + 1, failures=0 if fresh else last.failures, state=AttemptState.STARTING)
+    return Attempt(
+        number=last.number + 1 if last else 1,
+        observed_generation=generation,
+        failures=last.failures if last and not fresh else 0,
+        state=AttemptState.STARTING,
+    )
 
 
 def back_off(failures: int) -> timedelta:
@@ -58,7 +61,10 @@ def followed(attempt: Attempt, builder: Builder | None, now: datetime) -> Attemp
 
 def _judged(attempt: Attempt, outcome: Outcome, now: datetime) -> Attempt:
     if outcome.succeeded:
-        return Attempt(number=attempt.number, state=AttemptState.SUCCEEDED, finished_at=now)
+        return Attempt(
+            number=attempt.number, observed_generation=attempt.observed_generation, state=AttemptState.SUCCEEDED,
+            finished_at=now,
+        )
     if outcome.reason is not None:
         reason, message = str(outcome.reason), outcome.message
         transient = outcome.reason in TRANSIENT

@@ -12,7 +12,7 @@ from imagecache_operator.api.report import ImageState, Outcome, Progress
 from imagecache_operator.planning import wording
 
 # Where the volume is at fault, the cache's reason says so, rather than blaming an image.
-_VOLUME_REASONS = {
+_VOLUME_REASONS: dict[str, ConditionReason] = {
     Reason.DOES_NOT_FIT: ConditionReason.DOES_NOT_FIT,
     Reason.NO_SPACE_LEFT: ConditionReason.NO_SPACE_LEFT,
 }
@@ -57,9 +57,14 @@ def failure(images: Sequence[ImageStatus]) -> str:
     return f"{wording.counted(len(failed), 'image')} of {len(images)} failed: {listed}"
 
 
+def volume_reason(reason: str | None) -> ConditionReason:
+    """The cache's reason where a builder gave one for all images."""
+    return _VOLUME_REASONS.get(reason or "", ConditionReason.IMAGE_FAILED)
+
+
 def failure_reason(images: Sequence[ImageStatus]) -> ConditionReason:
     """The cache's reason: the volume's, if every failing image failed for the volume's sake."""
-    reasons = {_VOLUME_REASONS.get(Reason(i.reason), ConditionReason.IMAGE_FAILED) for i in images if i.reason}
+    reasons = {_VOLUME_REASONS.get(i.reason, ConditionReason.IMAGE_FAILED) for i in images if i.reason}
     return reasons.pop() if len(reasons) == 1 else ConditionReason.IMAGE_FAILED
 
 

@@ -55,7 +55,7 @@ def _invalid(view: View) -> Decision | None:
         return None
     return Decision(
         Phase.FAILED, Because.INVALID_SPEC, f"The spec cannot be used: {cache.spec_error}. Correct it and apply again.",
-        attempt=cache.status.attempt, images=cache.status.images,
+        attempt=cache.status.attempt, images=cache.status.images, volume=cache.status.volume, size=cache.status.size,
     )
 
 
@@ -77,8 +77,11 @@ def _expired(view: View) -> Decision | None:
     expires = seen.cache.created + timedelta(days=view.spec.retention_days)
     if view.now < expires:
         return None
+    # All is kept as it was: until the grace is over, an edit of retentionDays brings the cache back.
+    before = seen.cache.status
     decision = Decision(
-        Phase.UNAVAILABLE, Because.EXPIRED, "", attempt=seen.cache.status.attempt, images=seen.cache.status.images,
+        Phase.UNAVAILABLE, Because.EXPIRED, "", attempt=before.attempt, images=before.images, volume=before.volume,
+        size=before.size,
     )
     age = f"Expired after {wording.counted(view.spec.retention_days, 'day')}"
     left = expires + view.settings.expiry_grace - view.now
@@ -90,7 +93,7 @@ def _expired(view: View) -> Decision | None:
         return replace(decision, message=f"{age}; it is being deleted", delete=doomed, again_in=SOON)
     return replace(
         decision, message=f"{age}; its volume is released. Raise retentionDays to build it again, or delete it.",
-        delete=view.volume_and_builders, attempt=None, images=images.waiting(view.spec.images),
+        delete=view.volume_and_builders, attempt=None, images=images.waiting(view.spec.images), volume=None, size=None,
     )
 
 
@@ -109,17 +112,12 @@ def _complete(view: View) -> Decision | None:
             return None
         return Decision(
             Phase.UNAVAILABLE, Because.VOLUME_LOST,
-            f"The volume {recorded.name if recorded else ''} with the images is gone. To build the cache again: "
-            "kubectl annotate imagecache "
-            f"{seen.cache.name} imagecache.dev/retry=$(date +%s) --overwrite",
+            f"The volume {view.claim_name} with the images is gone. To build the cache again: {view.how_to_retry}",
             attempt=attempt, images=view.images, volume=recorded, delete=view.recorded_builders,
         )
-    used = view.builder.outcome.used if view.builder and view.builder.outcome else None
-    size = (
-        f"{wording.size(used)} of {view.spec.image_cache_size} GiB" if used is not None else seen.cache.status.size
-    )
+    size = view.size
     return Decision(
-        Phase.AVAILABLE, Because.AVAILABLE, f"{wording.counted(len(view.spec.images), 'image')}, {size}",
+        Phase.AVAILABLE, Because.AVAILABLE, f"{view.counted_images}, {size}" if size else view.counted_images,
         attempt=attempt, images=view.images, size=size, progress="100 %",
         volume=VolumeStatus(name=seen.volume.name, uid=seen.volume.uid),
         apply=view.claim_if_different, delete=view.recorded_builders, handled_retry=seen.cache.retry,
@@ -128,17 +126,17 @@ def _complete(view: View) -> Decision | None:
 
 def _failed(view: View) -> Decision | None:
     seen, attempt = view.observed, view.attempt
-    if attempt is None or view.retry_asked:
+    if attempt is None or view.asked_again:
         return None
     if attempt.state is AttemptState.FAILED:
         of_images = attempt.reason == attempts.REASON_IMAGES
-        because = images.failure_reason(view.images) if of_images else Because(attempt.reason or Because.IMAGE_FAILED)
+        because = images.failure_reason(view.images) if of_images else images.volume_reason(attempt.reason)
         message = images.failure(view.images) if of_images else attempt.message or "The builder gave no reason"
     elif attempt.state is AttemptState.LOST and attempt.failures >= view.settings.max_attempts:
         because = Because.ATTEMPTS_EXHAUSTED
         message = (
             f"{wording.counted(attempt.failures, 'attempt')} failed, the last one because: {view.why_lost(attempt)}. "
-            f"To try again: kubectl annotate imagecache {seen.cache.name} imagecache.dev/retry=$(date +%s) --overwrite"
+            f"To try again: {view.how_to_retry}"
         )
     else:
         return None
@@ -151,7 +149,7 @@ def _failed(view: View) -> Decision | None:
     left = attempt.finished_at + view.settings.failed_volume_ttl - view.now
     if left > timedelta(0):
         return replace(decision, again_in=left)
-    return replace(decision, volume=None, delete=view.volume_and_builders)
+    return replace(decision, volume=None, delete=(*view.recorded_builders, *view.deletable_volume))
 
 
 def _over_quota(view: View) -> Decision | None:
@@ -174,7 +172,7 @@ def _between_attempts(view: View) -> Decision | None:
         Phase.CREATING, Because.RETRY_SCHEDULED, "", attempt=attempt, images=view.images, volume=view.named_volume,
         delete=view.recorded_builders,
     )
-    if attempt and attempt.state is AttemptState.LOST and not view.retry_asked:
+    if attempt and attempt.state is AttemptState.LOST and not view.asked_again:
         due = attempts.due_at(attempt)
         if due and view.now < due:
             return replace(
@@ -183,17 +181,23 @@ def _between_attempts(view: View) -> Decision | None:
                 f"{wording.duration(attempts.back_off(attempt.failures))} after it "
                 f"({attempt.failures} of {view.settings.max_attempts})",
             )
-    if seen.builders or (seen.volume and seen.volume.deleting):
+    if view.left_behind:
         return replace(
             waiting, reason=Because.BUILDER_PENDING, again_in=SOON,
             message="Waiting until what the last attempt left behind is removed",
+        )
+    if view.volume_unfit:
+        # Nothing complete is on it, and not every class lets a volume grow.
+        return replace(
+            waiting, reason=Because.VOLUME_PENDING, again_in=SOON, delete=view.deletable_volume, volume=None,
+            message="Replacing the volume, which is lost or not of the size that is asked for",
         )
     if not attempts.may_announce(seen.cache.name, seen.neighbours, view.settings.max_builders):
         return replace(
             waiting, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
             message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; older caches go first",
         )
-    fresh = attempts.next_attempt(attempt, fresh=view.retry_asked)
+    fresh = attempts.next_attempt(attempt, seen.cache.generation, fresh=view.asked_again)
     # Only announced: the Pod is made by the next pass, when the number is safely in status.
     return replace(
         waiting, reason=Because.BUILDER_PENDING, message=f"Attempt {fresh.number} is starting", attempt=fresh,
@@ -211,6 +215,8 @@ def _building(view: View) -> Decision:
         handled_retry=seen.cache.retry, delete=view.recorded_builders,
     )
     if builder is None:
+        if view.left_behind:
+            return replace(decision, message="Waiting until what an earlier attempt left behind is removed")
         if not attempts.may_build(seen.cache.name, seen.neighbours, view.settings.max_builders):
             return replace(
                 decision, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
@@ -226,7 +232,11 @@ def _building(view: View) -> Decision:
         message = f"Waiting for builder Pod {builder.name}" + (
             f": {builder.waiting_for}" if builder.waiting_for else " to start"
         )
-        return replace(decision, reason=Because.VOLUME_PENDING if pending else Because.BUILDER_PENDING, message=message)
+        return replace(
+            decision, reason=Because.VOLUME_PENDING if pending else Because.BUILDER_PENDING, message=message,
+            # Without its claim the Pod would wait for ever: the deadline of a Pod counts from its start.
+            apply=() if seen.volume else (view.claim(),),
+        )
     progress = seen.progress
     if progress is None or not images.progressed(seen.cache.status.progress, progress):
         # Nothing moved by a whole per cent: what was written stands, so that this pass writes nothing.

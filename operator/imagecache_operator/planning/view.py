@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from imagecache_operator import names
 from imagecache_operator.api.imagecache import Attempt, AttemptState, ImageStatus, Spec, VolumeStatus
 from imagecache_operator.planning import attempts, images, wording
 from imagecache_operator.planning.children import volume
@@ -64,6 +65,35 @@ class View:
             ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting and b.attempt != kept
         )
 
+    @property
+    def asked_again(self) -> bool:
+        """A person wants another attempt: by the annotation, or by an edit since the last one was announced."""
+        last = self.observed.cache.status.attempt
+        edited = last is not None and last.observed_generation not in (None, self.observed.cache.generation)
+        return self.retry_asked or edited
+
+    @property
+    def how_to_retry(self) -> str:
+        name = self.observed.cache.name
+        return f"kubectl annotate imagecache {name} {names.ANNOTATION_RETRY}=$(date +%s) --overwrite"
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether something must be gone before the next builder may be made: only one at a time on one volume."""
+        seen = self.observed
+        return bool(seen.builders) or (seen.volume is not None and seen.volume.deleting)
+
+    @property
+    def size(self) -> str | None:
+        """What the layout takes of what is asked for. The builder's Pod may be gone, the spec may have grown since."""
+        outcome = self.builder.outcome if self.builder else None
+        used = wording.size(outcome.used) if outcome else (self.observed.cache.status.size or "").partition(" of ")[0]
+        return f"{used} of {self.spec.image_cache_size} GiB" if used else None
+
+    @property
+    def claim_name(self) -> str:
+        return names.volume_name(self.observed.home_uid, self.observed.cache.uid)
+
     def claim(self) -> Manifest:
         return volume.manifest(
             self.observed.cache, self.spec.image_cache_size, self.spec.storage_class_name,
@@ -74,8 +104,17 @@ class View:
     def claim_if_different(self) -> tuple[Manifest, ...]:
         """The claim, where it is missing or of another size than the spec says; nothing where it is right."""
         seen = self.observed.volume
-        wanted = volume.requested_size(self.spec.image_cache_size)
-        return () if seen is not None and seen.requested == wanted else (self.claim(),)
+        return () if seen is not None and seen.requested == self._wanted_size else (self.claim(),)
+
+    @property
+    def volume_unfit(self) -> bool:
+        """Whether there is a volume that no attempt can use as it is."""
+        seen = self.observed.volume
+        return seen is not None and (seen.phase == "Lost" or seen.requested != self._wanted_size)
+
+    @property
+    def _wanted_size(self) -> str:
+        return volume.requested_size(self.spec.image_cache_size)
 
     @property
     def named_volume(self) -> VolumeStatus | None:
