@@ -9,7 +9,6 @@ import pytest
 
 from tests.cluster import Cluster, up
 
-
 # Not the demo's: a run of the tests ends by taking its cluster down.
 NAME = os.environ.get("IMAGECACHE_TEST_CLUSTER", "imagecache-test")
 
