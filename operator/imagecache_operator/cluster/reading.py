@@ -71,7 +71,7 @@ def builder(obj: Object) -> Builder:
     over = ended is not None or pod.get("phase") in ("Failed", "Succeeded")
     return Builder(
         name=meta["name"],
-        attempt=int((meta.get("labels") or {}).get(names.LABEL_ATTEMPT, "0")),
+        attempt=_attempt((meta.get("labels") or {}).get(names.LABEL_ATTEMPT, "")),
         terminated=over,
         running="running" in state,
         deleting="deletionTimestamp" in meta,
@@ -79,6 +79,12 @@ def builder(obj: Object) -> Builder:
         ended_because=_ended_because(pod, ended or {}) if over else "",
         waiting_for=_waiting_for(pod, state.get("waiting") or {}),
     )
+
+
+def _attempt(label: str) -> int:
+    # Attempts count from 1. A Pod whose label somebody has changed belongs to none of them; every cache's pass reads
+    # every builder Pod, so it must not raise.
+    return int(label) if label.isdecimal() else 0
 
 
 def _outcome(ended: Object | None) -> Outcome | None:

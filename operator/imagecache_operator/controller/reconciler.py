@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 
 from imagecache_operator import names
-from imagecache_operator.api.imagecache import Phase, Status
+from imagecache_operator.api.imagecache import AttemptState, Phase, Status
 from imagecache_operator.cluster.api import Api, Conflict, Object, Rejected
 from imagecache_operator.cluster.observe import observe
 from imagecache_operator.planning.decision import Event, Plan
@@ -48,20 +50,37 @@ class Reconciler:
 
     def __init__(
         self, api: Api, settings: Settings, home_uid: str, clock: Callable[[], datetime] = _utc_now,
+        turn: AbstractContextManager[object] | None = None,
     ) -> None:
+        """`turn` is held by the one pass that announces an attempt (a lock of its own if none is given)."""
         self._api = api
         self._settings = settings
         self._home = home_uid
         self._clock = clock
+        self._turn = turn or Lock()
 
     def run_once(self, name: str, uid: str) -> Pass:
         """One pass. Raises `cluster.api.Unavailable` or `Rejected` where it could not even look."""
+        done = self._pass(name, uid, may_announce=False)
+        if done is not None:
+            return done
+        # It would take a slot. So that nobody else takes the same one, it looks again in its turn.
+        with self._turn:
+            again = self._pass(name, uid, may_announce=True)
+        if again is None:
+            raise AssertionError("a pass that may do everything has always an end")
+        return again
+
+    def _pass(self, name: str, uid: str, *, may_announce: bool) -> Pass | None:
+        """None, and nothing done, where it would announce an attempt and may not."""
         seen = observe(self._api, name, uid, self._home, self._settings.namespace)
         if seen is None:
             return Pass(again_in=timedelta(0), deleting=True, gone=True)
         # Whole seconds, because that is what comes back from the API server: a finer time would differ for ever.
         now = self._clock().replace(microsecond=0)
         todo = plan(seen, self._settings, now)
+        if not may_announce and _announces(seen.cache, todo):
+            return None
         try:
             self._carry_out(todo)
         except Rejected as refusal:
@@ -101,6 +120,11 @@ class Reconciler:
         except (Rejected, Conflict) as refusal:
             # An event is a courtesy: status says the same. A cache is not to fail for it.
             log.warning("%s: an event could not be posted: %s", cache.name, refusal)
+
+
+def _announces(cache: Cache, todo: Plan) -> bool:
+    new = todo.status.attempt
+    return new is not None and new != cache.status.attempt and new.state is AttemptState.STARTING
 
 
 def _status_manifest(cache: Cache, status: Status) -> Object:

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `kubectl apply -k` installs asks for no more than it needs, and the operator may do all that it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from imagecache_operator import names
+from imagecache_operator.cluster.api import RESOURCES
+
+from tests.cluster import Cluster
+
+pytestmark = pytest.mark.e2e  # kubectl is the cluster's; nothing is applied
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+Rendered = list[Any]
+
+
+@pytest.fixture(scope="module", params=["default", "local"])
+def rendered(request: pytest.FixtureRequest, cluster: Cluster) -> Rendered:
+    return list(yaml.safe_load_all(cluster.kubectl("kustomize", str(REPOSITORY / "deploy" / request.param))))
+
+
+def one(rendered: Rendered, kind: str) -> Any:
+    found, = (o for o in rendered if o["kind"] == kind)
+    return found
+
+
+def container(rendered: Rendered) -> Any:
+    found, = one(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+def test_the_namespace_holds_everything_to_the_strictest_pod_security(rendered: Rendered) -> None:
+    namespace = one(rendered, "Namespace")
+    assert namespace["metadata"]["name"] == names.NAMESPACE
+    for mode in ("enforce", "audit", "warn"):
+        assert namespace["metadata"]["labels"][f"pod-security.kubernetes.io/{mode}"] == "restricted"
+
+
+def test_there_is_one_operator_and_never_two(rendered: Rendered) -> None:
+    spec = one(rendered, "Deployment")["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "Recreate"}
+
+
+def test_the_operator_itself_keeps_to_it(rendered: Rendered) -> None:
+    pod = one(rendered, "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["runAsUser"] > 0
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"} & set(pod)
+    security = container(rendered)["securityContext"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert container(rendered)["resources"]["limits"]["memory"]
+
+
+def test_builders_run_from_the_operators_own_image(rendered: Rendered) -> None:
+    env = {e["name"]: e.get("value") for e in container(rendered)["env"]}
+    assert env["IMAGECACHE_BUILDER_IMAGE"] == container(rendered)["image"]
+    assert ":" in container(rendered)["image"]
+
+
+def test_a_hanging_operator_is_restarted(rendered: Rendered) -> None:
+    probe = container(rendered)["livenessProbe"]["httpGet"]
+    ports = {p["name"]: p["containerPort"] for p in container(rendered)["ports"]}
+    assert probe["path"] == "/healthz"
+    assert ports[probe["port"]] == 8080
+
+
+def rules(rendered: Rendered) -> list[tuple[str, Any]]:
+    return [
+        (o["metadata"].get("namespace", "*"), rule)
+        for o in rendered if o["kind"] in ("Role", "ClusterRole") for rule in o["rules"]
+    ]
+
+
+def test_no_right_is_for_everything(rendered: Rendered) -> None:
+    for _, rule in rules(rendered):
+        for part in ("apiGroups", "resources", "verbs"):
+            assert "*" not in "".join(rule[part]), rule
+    everywhere = {r for where, rule in rules(rendered) for r in rule["resources"] if where == "*"}
+    assert everywhere == {"imagecaches", "imagecaches/status", "nodes", "namespaces"}
+    assert "secrets" not in {r for _, rule in rules(rendered) for r in rule["resources"]}
+
+
+def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str = "*") -> bool:
+    return any(
+        verb in rule["verbs"] and group in rule["apiGroups"] and resource in rule["resources"]
+        and where in ("*", namespace) for where, rule in rules(rendered)
+    )
+
+
+@pytest.mark.parametrize(("verb", "kind", "namespace"), [
+    ("list", "ImageCache", "*"), ("watch", "ImageCache", "*"), ("delete", "ImageCache", "*"),
+    ("patch", "ImageCache", "*"), ("list", "Node", "*"), ("get", "Namespace", "*"),
+    ("list", "Pod", names.NAMESPACE), ("watch", "Pod", names.NAMESPACE), ("create", "Pod", names.NAMESPACE),
+    ("delete", "Pod", names.NAMESPACE),
+    *((v, "PersistentVolumeClaim", names.NAMESPACE) for v in ("list", "watch", "create", "patch", "delete")),
+    ("create", "Event", "default"),
+])
+def test_the_operator_may_do_what_it_does(rendered: Rendered, verb: str, kind: str, namespace: str) -> None:
+    resource = RESOURCES[kind]
+    group = resource.group_version.rpartition("/")[0]
+    assert may(rendered, verb, group, resource.plural, namespace)
+
+
+def test_it_may_write_status_and_read_logs(rendered: Rendered) -> None:
+    assert may(rendered, "patch", names.GROUP, "imagecaches/status")
+    assert may(rendered, "get", "", "pods/log", names.NAMESPACE)
+
+
+def test_rights_are_bound_to_the_operators_account(rendered: Rendered) -> None:
+    account = one(rendered, "ServiceAccount")["metadata"]
+    assert account["namespace"] == names.NAMESPACE
+    assert one(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+    roles = {(o["kind"], o["metadata"]["name"]) for o in rendered if o["kind"] in ("Role", "ClusterRole")}
+    bindings = [o for o in rendered if o["kind"].endswith("Binding")]
+    assert {(b["roleRef"]["kind"], b["roleRef"]["name"]) for b in bindings} == roles
+    for binding in bindings:
+        subject, = binding["subjects"]
+        assert (subject["kind"], subject["name"], subject["namespace"]) == (
+            "ServiceAccount", account["name"], account["namespace"],
+        )
+
+
+def test_nobody_reaches_a_builder_and_no_builder_reaches_cloud_credentials(rendered: Rendered) -> None:
+    policy = one(rendered, "NetworkPolicy")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {names.LABEL_COMPONENT: names.COMPONENT_BUILDER}
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert "ingress" not in policy
+    blocks = [to["ipBlock"] for rule in policy["egress"] for to in rule["to"]]
+    assert "169.254.0.0/16" in [e for b in blocks for e in b["except"]]
+
+
+def test_the_crd_is_installed_too(rendered: Rendered) -> None:
+    committed = yaml.safe_load((REPOSITORY / "crds" / "imagecache.dev_imagecaches.yaml").read_text())
+    assert one(rendered, "CustomResourceDefinition") == committed

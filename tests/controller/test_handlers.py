@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loops that make passes, and what wakes them: with a reconciler that the test plays, in a real event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import kopf
+import pytest
+from imagecache_operator.cluster.api import Conflict, Rejected, Unavailable
+from imagecache_operator.controller import handlers
+from imagecache_operator.controller.handlers import Memo
+from imagecache_operator.controller.reconciler import Pass
+
+from .bodies import UID, child
+
+PATIENCE = 30  # seconds; only a test that fails waits that long
+HOUR = timedelta(hours=1)
+RESTS = Pass(again_in=HOUR)
+
+
+class Played:
+    """A reconciler whose passes end as the test says: one answer after the other, the last one for ever.
+
+    With `hold` set, a pass does not end before `release` is called.
+    """
+
+    def __init__(self, *answers: Pass | Exception) -> None:
+        self.answers = list(answers) or [RESTS]
+        self.begun = 0
+        self.ended = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def run_once(self, name: str, uid: str) -> Pass:
+        self.begun += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            assert self.hold.wait(PATIENCE)
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        finally:
+            self.at_once -= 1
+            self.ended += 1
+
+
+class Flag:
+    """As kopf's `stopped`."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(max_workers=4) as found:
+        yield found
+
+
+def play(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        await asyncio.wait_for(test(), 2 * PATIENCE)
+
+    asyncio.run(bounded())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come about"
+        await asyncio.sleep(0.005)
+
+
+def memo_of(played: Played, executor: ThreadPoolExecutor) -> Memo:
+    return Memo(played, executor)  # type: ignore[arg-type]
+
+
+def start(memo: Memo, stopped: Flag, uid: str = UID) -> asyncio.Task[None]:
+    return asyncio.create_task(handlers.live(name="ml", uid=uid, stopped=stopped, memo=memo))
+
+
+def test_many_wakeups_during_a_pass_are_one_more_pass(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(), Flag()
+        memo = memo_of(played, executor)
+        played.hold.clear()
+        task = start(memo, stopped)
+        await until(lambda: played.begun == 1)
+        for _ in range(20):
+            memo.wakeups.wake(UID)
+        played.hold.set()
+        await until(lambda: played.ended == 2)
+        await asyncio.sleep(0.1)  # a third one would come now
+        assert played.begun == 2
+        stopped.set()
+        await task
+
+    play(test)
+
+
+def test_a_sleeping_cache_wakes_at_once(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(), Flag()
+        memo = memo_of(played, executor)
+        task = start(memo, stopped)
+        for count in (1, 2, 3):
+            await until(lambda: played.ended == count)  # noqa: B023 - awaited within this turn
+            memo.wakeups.wake("somebody-else")
+            memo.wakeups.wake(UID)
+        stopped.set()
+        await task
+
+    play(test)
+
+
+def test_a_pass_comes_again_when_it_said_so(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(Pass(timedelta(0)), Pass(timedelta(milliseconds=20)), RESTS), Flag()
+        task = start(memo_of(played, executor), stopped)
+        await until(lambda: played.ended == 3)
+        stopped.set()
+        await task
+
+    play(test)
+
+
+def test_the_stop_flag_ends_a_sleep_at_once(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(), Flag()
+        memo = memo_of(played, executor)
+        task = start(memo, stopped)
+        await until(lambda: played.ended == 1)
+        stopped.set()
+        await asyncio.wait_for(task, PATIENCE)
+        assert memo.wakeups.overdue() == 0
+        memo.wakeups.wake(UID)  # nobody sleeps there any more
+        assert played.begun == 1
+
+    play(test)
+
+
+def test_the_daemon_leaves_a_deletion_to_its_handler(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played = Played(Pass(HOUR, deleting=True))
+        await asyncio.wait_for(start(memo_of(played, executor), Flag()), PATIENCE)
+        assert played.ended == 1
+
+    play(test)
+
+
+@pytest.mark.parametrize("trouble", [Unavailable("no connection"), Conflict("changed"), Unavailable("busy", 0)])
+def test_after_trouble_the_daemon_looks_again_by_itself(trouble: Exception, executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(trouble, trouble, RESTS), Flag()
+        task = start(memo_of(played, executor), stopped)
+        await until(lambda: played.ended == 3)
+        assert not task.done()
+        stopped.set()
+        await task
+
+    play(test)
+
+
+@pytest.mark.parametrize(("trouble", "at_least", "at_most"), [
+    (Unavailable("slow down", 40), 40, 60),
+    (Unavailable("down"), 0.5, 0.75),
+    (Rejected("forbidden"), 60, 90),
+    (ValueError("a bug of ours"), 60, 90),
+], ids=["Retry-After", "down", "refused", "bug"])
+def test_how_long_it_waits_after_trouble(
+    trouble: Exception, at_least: float, at_most: float, executor: ThreadPoolExecutor,
+) -> None:
+    async def test() -> None:
+        played, stopped = Played(trouble, RESTS), Flag()
+        memo = memo_of(played, executor)
+        with memo.wakeups.sleeper(UID) as sleeper:
+            task = start(memo, stopped)
+            begin = time.monotonic()
+            await until(lambda: sleeper.due is not None and sleeper.due > begin + at_least - 0.1)
+            late = time.monotonic() - begin
+            assert sleeper.due is not None
+            assert sleeper.due - begin <= at_most + late
+            memo.wakeups.wake(UID)  # it is alive: a change is seen at once
+            await until(lambda: played.ended == 2)
+            assert sleeper.failures == 0
+        stopped.set()
+        await task
+
+    play(test)
+
+
+def test_trouble_that_lasts_is_asked_about_less_and_less() -> None:
+    delays = [handlers._delay_after(Unavailable("down"), failures) for failures in range(1, 12)]
+    assert 0.5 <= delays[0] <= 0.75
+    assert all(30 <= d <= 90 for d in delays[7:])
+    assert delays[0] < delays[3] < delays[7]
+
+
+def test_removing_goes_on_until_nothing_is_left(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        going = Pass(timedelta(milliseconds=1), deleting=True)
+        played = Played(going, Unavailable("down"), going, Pass(HOUR, deleting=True, gone=True))
+        await asyncio.wait_for(handlers.remove(name="ml", uid=UID, memo=memo_of(played, executor)), PATIENCE)
+        assert played.ended == 4
+
+    play(test)
+
+
+def test_a_child_that_goes_wakes_the_removal(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played = Played(Pass(HOUR, deleting=True), Pass(HOUR, deleting=True, gone=True))
+        memo = memo_of(played, executor)
+        task = asyncio.create_task(handlers.remove(name="ml", uid=UID, memo=memo))
+        await until(lambda: played.ended == 1)
+        handlers.wake_owner(type="DELETED", body=child(), memo=memo)
+        await asyncio.wait_for(task, PATIENCE)
+
+    play(test)
+
+
+def test_daemon_and_removal_never_pass_at_once(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(Pass(timedelta(0))), Flag()
+        memo = memo_of(played, executor)
+        living = start(memo, stopped)
+        removing = asyncio.create_task(handlers.remove(name="ml", uid=UID, memo=memo))
+        await until(lambda: played.ended > 20)
+        stopped.set()
+        played.answers = [Pass(HOUR, deleting=True, gone=True)]
+        await living
+        await removing
+        assert played.most_at_once == 1
+
+    play(test)
+
+
+def test_the_end_of_one_wakes_those_who_wait_for_it(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        waiting, resting, stopped = Played(Pass(HOUR, waits_for_others=True)), Played(), Flag()
+        memo, other = memo_of(waiting, executor), memo_of(resting, executor)
+        other.wakeups = memo.wakeups
+        tasks = [start(memo, stopped, "waits"), start(other, stopped, "rests")]
+        await until(lambda: waiting.ended == resting.ended == 1)
+        gone = Played(Pass(HOUR, deleting=True, gone=True))
+        leaving = memo_of(gone, executor)
+        leaving.wakeups = memo.wakeups
+        await handlers.remove(name="old", uid="old", memo=leaving)
+        await until(lambda: waiting.ended == 2)
+        handlers.wake_owner(type="MODIFIED", body=child(phase="Succeeded"), memo=memo)
+        await until(lambda: waiting.ended == 3)
+        await asyncio.sleep(0.05)
+        assert resting.begun == 1
+        stopped.set()
+        await asyncio.gather(*tasks)
+
+    play(test)
+
+
+def test_liveness_sees_a_pass_that_hangs(executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        played, stopped = Played(), Flag()
+        memo = memo_of(played, executor)
+        assert handlers.healthy(memo=memo) == "0.0 s late"
+        played.hold.clear()
+        task = start(memo, stopped)
+        await until(lambda: memo.wakeups.overdue() > 0.05)
+        monkeypatch.setattr(handlers, "OVERDUE", 0.05)
+        with pytest.raises(kopf.PermanentError, match="late"):
+            handlers.healthy(memo=memo)
+        played.hold.set()
+        await until(lambda: memo.wakeups.overdue() == 0)
+        assert handlers.healthy(memo=memo) == "0.0 s late"
+        stopped.set()
+        await task
+
+    play(test)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manifests of the children: what Pod Security `restricted` and serverless ("autopilot") clusters ask for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from imagecache_operator import names
+from imagecache_operator.api.job import GIB, BuildJob
+from imagecache_operator.planning.children import builder_pod, volume
+
+from .facts import HOME, IMAGES, SETTINGS, UID, VOLUME, cache, spec
+
+LONGEST = "a" + "b" * 126 + "c"  # 128 characters
+DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+
+
+def pod(name: str = "ml", attempt: int = 1, **settings: Any) -> Any:
+    return builder_pod.manifest(
+        cache(name=name), attempt, ("linux/amd64", "linux/arm64"), HOME, SETTINGS.model_copy(update=settings),
+    )
+
+
+def claim(**fields: Any) -> Any:
+    given = {"size_gib": 20, "storage_class": None, **fields}
+    return volume.manifest(cache(), home_uid=HOME, namespace=SETTINGS.namespace, **given)
+
+
+RULES: dict[str, Callable[[Any, Any], bool]] = {
+    # Pod Security `restricted`
+    "not root": lambda p, c: p["securityContext"]["runAsNonRoot"] is True and p["securityContext"]["runAsUser"] > 0,
+    "seccomp": lambda p, c: p["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault",
+    "no capabilities": lambda p, c: c["securityContext"]["capabilities"] == {"drop": ["ALL"]},
+    "no escalation": lambda p, c: c["securityContext"]["allowPrivilegeEscalation"] is False,
+    "no privilege": lambda p, c: "privileged" not in c["securityContext"],
+    "no host namespaces": lambda p, c: not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(p),
+    "only harmless volumes": lambda p, c: all(
+        set(v) - {"name"} <= {"persistentVolumeClaim", "configMap"} for v in p["volumes"]
+    ),
+    # serverless clusters
+    "no host ports": lambda p, c: "ports" not in c,
+    "requests are limits": lambda p, c: c["resources"]["requests"] == c["resources"]["limits"],
+    "cpu and memory are bounded": lambda p, c: set(c["resources"]["limits"]) == {"cpu", "memory"},
+    "no service account token": lambda p, c: p["automountServiceAccountToken"] is False,
+    "no tie to a node": lambda p, c: not {"nodeName", "nodeSelector", "tolerations"} & set(p),
+    # ours
+    "read-only root": lambda p, c: c["securityContext"]["readOnlyRootFilesystem"] is True,
+    "one try for each Pod": lambda p, c: p["restartPolicy"] == "Never",
+    "an end": lambda p, c: p["activeDeadlineSeconds"] == 6 * 3600,
+    "one container": lambda p, c: len(p["containers"]) == 1 and "initContainers" not in p,
+    "the server can read what it writes": lambda p, c: p["securityContext"]["fsGroup"] == 65534,
+    "a large volume is not walked": lambda p, c: p["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch",
+    "no names of services in its environment": lambda p, c: p["enableServiceLinks"] is False,
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_builder_asks_for_nothing_that_is_refused(rule: str) -> None:
+    spec = pod()["spec"]
+    assert RULES[rule](spec, spec["containers"][0])
+
+
+def test_settings_reach_the_builder() -> None:
+    made = pod(builder_cpu="2", builder_memory="1Gi", builder_deadline=timedelta(minutes=3), namespace="elsewhere")
+    assert made["metadata"]["namespace"] == "elsewhere"
+    assert made["spec"]["activeDeadlineSeconds"] == 180
+    assert made["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
+    assert made["spec"]["containers"][0]["image"] == "operator:test"
+
+
+def test_the_builder_can_read_its_job() -> None:
+    env = {e["name"]: e["value"] for e in pod(plain_http_registries=("r.test:5000",))["spec"]["containers"][0]["env"]}
+    job = BuildJob.model_validate_json(env[names.ENV_JOB])
+    assert job.images == IMAGES
+    assert job.platforms == ("linux/amd64", "linux/arm64")
+    assert job.capacity == 20 * GIB
+    assert job.plain_http == ("r.test:5000",)
+
+
+def test_the_builder_mounts_the_volume_that_is_made_for_it() -> None:
+    made = pod()["spec"]
+    mounts = {m["name"]: m["mountPath"] for m in made["containers"][0]["volumeMounts"]}
+    assert mounts["cache"] == names.VOLUME_PATH
+    assert made["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim()["metadata"]["name"] == VOLUME
+    assert made["volumes"][1]["configMap"]["optional"] is True, "a cluster without extra authorities is fine"
+
+
+def test_a_builder_without_a_valid_spec_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="valid spec"):
+        builder_pod.manifest(cache(spec=None), 1, ("linux/amd64",), HOME, SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["ml", LONGEST])
+def test_a_long_name_never_becomes_a_label_or_a_name(name: str) -> None:
+    made = [
+        pod(name, attempt=10**6),
+        volume.manifest(cache(name=name), 20, None, HOME, SETTINGS.namespace),
+    ]
+    for meta in (m["metadata"] for m in made):
+        assert DNS_LABEL.fullmatch(meta["name"])
+        assert all(LABEL_VALUE.fullmatch(v) for v in meta["labels"].values())
+        assert meta["annotations"][names.ANNOTATION_CACHE_NAME] == name
+
+
+def test_children_are_found_by_their_labels_and_owned_by_the_cache() -> None:
+    wanted = dict(term.split("=") for term in names.managed_selector(HOME).split(","))
+    for meta in (m["metadata"] for m in (pod(), claim())):
+        assert wanted.items() <= meta["labels"].items()
+        assert meta["labels"][names.LABEL_CACHE] == UID
+        owner, = meta["ownerReferences"]
+        assert (owner["kind"], owner["name"], owner["uid"]) == ("ImageCache", "ml", UID)
+        assert "blockOwnerDeletion" not in owner
+
+
+def test_the_claim_is_what_was_asked_for() -> None:
+    plain = claim()["spec"]
+    assert plain["accessModes"] == ["ReadWriteOnce"]
+    assert plain["resources"]["requests"]["storage"] == "20Gi"
+    assert "storageClassName" not in plain, "absent is the default class; an empty one would be none"
+    assert claim(storage_class="fast", size_gib=400)["spec"]["storageClassName"] == "fast"
+    assert claim(size_gib=400)["spec"]["resources"]["requests"]["storage"] == "400Gi"
+
+
+def test_manifests_are_plain_json() -> None:
+    for made in (pod(), claim()):
+        assert json.loads(json.dumps(made)) == made
+
+
+def test_the_longest_spec_fits_into_a_pod() -> None:
+    images = tuple(f"registry.example/{n:02}/{'x' * 200}/{'y' * 200}:{'t' * 80}" for n in range(20))
+    made = builder_pod.manifest(cache(spec=spec(images=images)), 1, ("linux/amd64",), HOME, SETTINGS)
+    assert len(json.dumps(made)) < 64 * 1024

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a builder says fits where the kubelet puts it, and comes back as it was said."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from imagecache_operator.api.job import BuildJob
+from imagecache_operator.api.reasons import TRANSIENT, Reason
+from imagecache_operator.api.report import (
+    TERMINATION_MESSAGE_LIMIT,
+    ImageOutcome,
+    ImageProgress,
+    ImageState,
+    Outcome,
+    Progress,
+)
+from pydantic import ValidationError
+
+DIGEST = "sha256:" + "f" * 64
+TEXTS = st.text(max_size=900)
+IMAGES = st.builds(
+    ImageOutcome, reason=st.none() | st.sampled_from(Reason), digest=st.none() | st.just(DIGEST),
+    size=st.integers(0, 2**63), message=TEXTS,
+)
+OUTCOMES = st.builds(
+    Outcome, images=st.lists(IMAGES, max_size=20).map(tuple), used=st.integers(0, 2**63),
+    reason=st.none() | st.sampled_from(Reason), message=TEXTS,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(OUTCOMES)
+def test_every_outcome_fits_and_only_prose_is_cut(outcome: Outcome) -> None:
+    text = outcome.to_termination_message()
+    assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
+    back = Outcome.from_termination_message(text)
+    assert (back.reason, back.used, back.succeeded) == (outcome.reason, outcome.used, outcome.succeeded)
+    assert [(i.reason, i.digest, i.size, i.state) for i in back.images] == [
+        (i.reason, i.digest, i.size, i.state) for i in outcome.images
+    ]
+
+
+def test_twenty_images_that_all_say_much_still_fit() -> None:
+    longest = ImageOutcome(reason=Reason.REGISTRY_UNAVAILABLE, digest=DIGEST, size=2**62, message="é" * 5000)
+    text = Outcome(images=(longest,) * 20, message="é" * 5000).to_termination_message()
+    assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
+    assert all("é" in i.message for i in Outcome.from_termination_message(text).images), "each keeps some of its words"
+
+
+def test_short_words_are_not_cut() -> None:
+    outcome = Outcome(images=(ImageOutcome(reason=Reason.DENIED, message="no"),), message="one of one failed")
+    assert Outcome.from_termination_message(outcome.to_termination_message()) == outcome
+
+
+@pytest.mark.parametrize("text", ["", "Killed", "{", "[]", "null", '{"images": 1}', '{"images": [{"r": "NoSuch"}]}'])
+def test_what_is_no_outcome_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Outcome.from_termination_message(text)
+
+
+def test_fields_of_a_newer_builder_are_borne() -> None:
+    assert Outcome.from_termination_message('{"images": [{"d": "sha256:1", "new": 1}], "newer": []}').succeeded
+
+
+@pytest.mark.parametrize(("outcome", "good"), [
+    (Outcome(), False),
+    (Outcome(images=(ImageOutcome(),)), True),
+    (Outcome(images=(ImageOutcome(), ImageOutcome(reason=Reason.DENIED))), False),
+    (Outcome(images=(ImageOutcome(),), reason=Reason.CANCELLED), False),
+])
+def test_success_is_every_image(outcome: Outcome, good: bool) -> None:
+    assert outcome.succeeded is good
+
+
+def test_progress_is_one_short_line() -> None:
+    one = ImageProgress(state=ImageState.PULLING, bytes_done=2**40, bytes_total=2**41)
+    line = Progress(images=(one,) * 20, bytes_done=2**44, bytes_total=2**45).model_dump_json(by_alias=True)
+    assert "\n" not in line
+    assert len(line) < 2048
+    assert Progress.model_validate_json(line).images[19] == one
+
+
+def test_a_job_comes_back_as_it_was_written() -> None:
+    job = BuildJob(images=("busybox",), platforms=("linux/amd64",), capacity=1, plain_http=("r:5000",))
+    assert BuildJob.model_validate_json(job.model_dump_json(by_alias=True, exclude_defaults=True)) == job
+    with pytest.raises(ValidationError):
+        BuildJob(images=(), platforms=("linux/amd64",), capacity=1)
+
+
+def test_only_trouble_that_passes_by_itself_is_tried_again() -> None:
+    assert {
+        Reason.REGISTRY_UNAVAILABLE, Reason.TOO_MANY_REQUESTS, Reason.DNS_FAILED, Reason.TIMEOUT, Reason.CANCELLED,
+        Reason.INTERNAL,
+    } == TRANSIENT

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings from the environment; a value that cannot be used stops the start, and names the variable."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from imagecache_operator.settings import InvalidSettings, Settings
+from pydantic import ValidationError
+
+IMAGE = {"IMAGECACHE_BUILDER_IMAGE": "operator:1"}
+
+
+def read(**given: str) -> Settings:
+    return Settings.from_environment({**IMAGE, **{f"IMAGECACHE_{k}": v for k, v in given.items()}})
+
+
+def test_defaults_are_those_of_the_product() -> None:
+    found = read()
+    assert found.namespace == "imagecache-system"
+    assert (found.max_caches, found.max_builders, found.max_attempts) == (50, 4, 6)
+    assert found.expiry_grace == timedelta(minutes=5)
+    assert found.failed_volume_ttl == timedelta(hours=24)
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("90", timedelta(seconds=90)), ("1.5", timedelta(seconds=1.5)), ("PT2H", timedelta(hours=2)),
+    ("0", timedelta(0)),
+])
+def test_durations_are_seconds_or_iso(text: str, expected: timedelta) -> None:
+    assert read(EXPIRY_GRACE=text).expiry_grace == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("", ()), ("r.test:5000", ("r.test:5000",)), (" a:1 , b:2,", ("a:1", "b:2")),
+])
+def test_lists_are_separated_by_commas(text: str, expected: tuple[str, ...]) -> None:
+    assert read(PLAIN_HTTP_REGISTRIES=text).plain_http_registries == expected
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("MAX_BUILDERS", "0"), ("MAX_BUILDERS", "four"), ("MAX_BUILDERS", ""), ("MAX_CACHES", "-1"),
+    ("MAX_ATTEMPTS", "1.5"), ("RESYNC", "0"), ("RESYNC", "-5"), ("RESYNC", "soon"), ("EXPIRY_GRACE", "-1"),
+    ("BUILDER_DEADLINE", "0"), ("BUILDER_IMAGE", ""), ("FAILED_VOLUME_TTL", "1..5"),
+])
+def test_a_mistake_is_told_with_the_variables_name(name: str, text: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"IMAGECACHE_{name}: ."):
+        read(**{name: text})
+
+
+def test_the_builders_image_must_be_said() -> None:
+    with pytest.raises(InvalidSettings, match="IMAGECACHE_BUILDER_IMAGE"):
+        Settings.from_environment({})
+
+
+def test_other_variables_do_not_matter() -> None:
+    assert Settings.from_environment({**IMAGE, "IMAGECACHE_JOB": "{}", "PATH": "/bin"}) == read()
+
+
+def test_settings_cannot_be_changed_later() -> None:
+    with pytest.raises(ValidationError):
+        read().max_builders = 5  # type: ignore[misc]
