@@ -239,16 +239,17 @@ def test_a_child_that_goes_wakes_the_removal(executor: ThreadPoolExecutor) -> No
 
 def test_daemon_and_removal_never_pass_at_once(executor: ThreadPoolExecutor) -> None:
     async def test() -> None:
-        played, stopped = Played(Pass(timedelta(0))), Flag()
+        played, stopped = Played(Pass(HOUR, deleting=True, gone=True)), Flag()
         memo = memo_of(played, executor)
+        played.hold.clear()
         living = start(memo, stopped)
         removing = asyncio.create_task(handlers.remove(name="ml", uid=UID, memo=memo))
-        await until(lambda: played.ended > 20)
-        stopped.set()
-        played.answers = [Pass(HOUR, deleting=True, gone=True)]
-        await living
-        await removing
-        assert played.most_at_once == 1
+        await until(lambda: played.begun == 1)
+        await asyncio.sleep(0.1)  # the other one would begin now
+        assert played.begun == 1
+        played.hold.set()
+        await asyncio.gather(living, removing)
+        assert (played.ended, played.most_at_once) == (2, 1)
 
     play(test)
 

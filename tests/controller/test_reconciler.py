@@ -195,6 +195,28 @@ def test_one_that_is_gone_is_gone() -> None:
     assert world.operator.run_once("ml", uid).gone, "another one of that name is another one"
 
 
+def test_a_volume_that_took_the_name_meanwhile_is_not_deleted_for_the_old_one() -> None:
+    world = World()
+    world.make("ml")
+    world.run(lambda: world.phase("ml") == "Available")
+    world.settle()
+    world.delete("ml")
+    real = world.memory.delete
+
+    def meanwhile(kind: str, name: str, namespace: str | None = None, uid: str | None = None) -> None:
+        world.memory.delete = real  # type: ignore[method-assign]
+        made = world.memory.get(kind, name, namespace)
+        assert made is not None
+        world.memory.remove(kind, name, namespace)
+        world.memory.create(made)
+        real(kind, name, namespace, uid)
+
+    world.memory.delete = meanwhile  # type: ignore[method-assign]
+    world.one_pass("ml")
+    claim, = world.memory.list("PersistentVolumeClaim")
+    assert "deletionTimestamp" not in claim["metadata"], "the next pass sees the new one, and decides anew"
+
+
 def test_an_expired_cache_is_deleted_and_its_volume_with_it() -> None:
     world = World()
     world.make("ml", retentionDays=1)
