@@ -33,6 +33,7 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 
 COMPONENT_BUILDER = "builder"
 COMPONENT_VOLUME = "volume"
+COMPONENT_CREDENTIALS = "credentials"
 
 # Annotations: the cache's full name on its children; a person's wish to try again on the cache.
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
@@ -44,6 +45,9 @@ VOLUME_PATH = "/cache"
 # The environment of a builder Pod: the operator's side writes these, the builder's side reads them.
 ENV_JOB = "IMAGECACHE_JOB"
 ENV_CA_FILE = "IMAGECACHE_CA_FILE"
+ENV_CREDENTIALS_FILE = "IMAGECACHE_CREDENTIALS_FILE"
+CREDENTIALS_KEY = "credentials.json"  # of an attempt's Secret
+CREDENTIALS_TYPE = f"{GROUP}/credentials"
 
 
 def managed_selector(home_uid: str) -> str:
@@ -67,7 +71,7 @@ def volume_name(home_uid: str, cache_uid: str) -> str:
 
 
 def builder_name(home_uid: str, cache_uid: str, generation: int, attempt: int) -> str:
-    """Name of the builder Pod of one attempt. The attempt's number is readable; the hash makes it unique."""
+    """Name of one attempt's builder Pod and of its Secret. The number is readable; the hash makes it unique."""
     return f"imc-{_digest(home_uid, cache_uid, str(generation), str(attempt))}-builder-{attempt}"
 
 

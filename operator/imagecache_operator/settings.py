@@ -31,6 +31,10 @@ class Settings(BaseModel):
     builder_deadline: timedelta = Field(
         default=timedelta(hours=6), gt=timedelta(0), description="Longest life of one builder Pod.",
     )
+    builder_start_deadline: timedelta = Field(
+        default=timedelta(minutes=15), gt=timedelta(0),
+        description="How long a builder Pod may take to start before the attempt counts as failed.",
+    )
     registry_ca: str = Field(
         default="registry-ca",
         description="Name of a ConfigMap in the namespace, key ca.crt: extra certificate authorities of registries.",

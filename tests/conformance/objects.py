@@ -42,6 +42,15 @@ def pod(stage: Stage, name: str, **spec: Any) -> Object:
     }
 
 
+def secret(stage: Stage, name: str, **metadata: Any) -> Object:
+    """A Secret as the operator makes them."""
+    return {
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": name, "namespace": stage.namespace, **metadata},
+        "type": "conformance.imagecache.dev/credentials", "immutable": True, "data": {"credentials.json": "e30="},
+    }
+
+
 def double(name: str, **spec: Any) -> Object:
     return {
         "apiVersion": f"{GROUP}/v1alpha1", "kind": DOUBLE, "metadata": {"name": name},

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from imagecache_operator.cluster.api import Api, Rejected
 
-from .objects import HOLD, claim, double, made, of, pod
+from .objects import HOLD, claim, double, made, of, pod, secret
 from .stages import DOUBLE, Stage
 
 Names = Callable[[], str]
@@ -39,6 +39,16 @@ def test_a_list_is_of_one_namespace_and_one_selector(api: Api, stage: Stage, nam
     assert one in {c["metadata"]["name"] for c in api.list(kind, None, "who=me")}
 
 
+def test_a_list_of_metadata_leaves_everything_else_where_it_is(api: Api, stage: Stage, name: Names) -> None:
+    called = name()
+    api.create(secret(stage, called, labels={"whose": called}))
+    (found,) = api.list_metadata("Secret", stage.namespace, f"whose={called}")
+    assert found["metadata"]["name"] == called
+    assert found["metadata"]["labels"] == {"whose": called}
+    assert not {"data", "type", "immutable"} & set(found)
+    assert api.list_metadata("Secret", "default", f"whose={called}") == []
+
+
 # Creating
 
 def test_create_makes_it_once_and_leaves_it_as_it_is(api: Api, stage: Stage, name: Names) -> None:
@@ -48,6 +58,17 @@ def test_create_makes_it_once_and_leaves_it_as_it_is(api: Api, stage: Stage, nam
     second = of(api.get("PersistentVolumeClaim", called, stage.namespace))
     assert second["metadata"]["labels"] == {"n": "1"}
     assert second["metadata"]["uid"] == first["metadata"]["uid"]
+
+
+def test_a_secret_comes_back_as_it_was_made(api: Api, stage: Stage, name: Names) -> None:
+    called = name()
+    found = made(api, secret(stage, called))
+    assert {k: found[k] for k in ("data", "type", "immutable")} == {
+        k: secret(stage, called)[k] for k in ("data", "type", "immutable")
+    }
+    assert api.create(secret(stage, called, labels={"n": "2"})) is False
+    api.delete("Secret", called, stage.namespace)
+    stage.gone("Secret", called)
 
 
 def test_a_new_object_has_what_we_tell_objects_apart_by(api: Api, name: Names) -> None:

@@ -85,8 +85,12 @@ def test_no_right_is_for_everything(rendered: Rendered) -> None:
         for part in ("apiGroups", "resources", "verbs"):
             assert "*" not in "".join(rule[part]), rule
     everywhere = {r for where, rule in rules(rendered) for r in rule["resources"] if where == "*"}
-    assert everywhere == {"imagecaches", "imagecaches/status", "nodes", "namespaces"}
-    assert "secrets" not in {r for _, rule in rules(rendered) for r in rule["resources"]}
+    assert everywhere == {"imagecaches", "imagecaches/status", "nodes", "namespaces", "secrets", "storageclasses"}
+
+
+def test_secrets_of_other_namespaces_can_be_read_one_by_one_and_nothing_else(rendered: Rendered) -> None:
+    of_secrets = [(where, rule["verbs"]) for where, rule in rules(rendered) if "secrets" in rule["resources"]]
+    assert of_secrets == [("*", ["get"]), (names.NAMESPACE, ["list", "create", "delete"])]
 
 
 def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str = "*") -> bool:
@@ -102,7 +106,8 @@ def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str
     ("list", "Pod", names.NAMESPACE), ("watch", "Pod", names.NAMESPACE), ("create", "Pod", names.NAMESPACE),
     ("delete", "Pod", names.NAMESPACE),
     *((v, "PersistentVolumeClaim", names.NAMESPACE) for v in ("list", "watch", "create", "patch", "delete")),
-    ("create", "Event", "default"),
+    ("create", "Event", "default"), ("get", "Secret", "*"), ("list", "StorageClass", "*"),
+    *((v, "Secret", names.NAMESPACE) for v in ("list", "create", "delete")),
 ])
 def test_the_operator_may_do_what_it_does(rendered: Rendered, verb: str, kind: str, namespace: str) -> None:
     resource = RESOURCES[kind]

@@ -12,9 +12,10 @@ from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, Outcome
 
 from .kubelet import DIGEST, LOST, Script, always_good, pulled
-from .world import IMAGES, World
+from .world import IMAGES, PULL_SECRET, World
 
 MOST_WRITES = 400
+PRIVATE = {"buildingConfig": {"imagePullSecrets": [PULL_SECRET]}}
 
 
 def refused(reason: Reason) -> Outcome:
@@ -30,6 +31,7 @@ class Story:
     reason: str
     attempts: int
     failures: int
+    private: bool = False  # built with a pull Secret
 
 
 def then_good(*first: Outcome | None) -> Script:
@@ -39,6 +41,8 @@ def then_good(*first: Outcome | None) -> Script:
 
 STORIES = {
     "good at once": Story(always_good, "Available", "Available", 1, 0),
+    "private": Story(always_good, "Available", "Available", 1, 0, private=True),
+    "private, evicted": Story(then_good(LOST), "Available", "Available", 2, 0, private=True),
     "evicted twice": Story(then_good(LOST, LOST), "Available", "Available", 3, 0),
     "registry down": Story(then_good(refused(Reason.TIMEOUT)), "Available", "Available", 2, 0),
     "image missing": Story(lambda *_: refused(Reason.NOT_FOUND), "Failed", "ImageFailed", 1, 1),
@@ -64,7 +68,9 @@ def told(world: World) -> None:
 
 def build(story: Story, dies: Callable[[int], bool], after: bool) -> World:
     world = World(story.script)
-    world.make("ml")
+    if story.private:
+        world.make_pull_secret()
+    world.make("ml", **(PRIVATE if story.private else {}))
     world.api.die_at, world.api.after = dies, after
     world.run(lambda: world.phase("ml") == story.phase)
     world.api.die_at = lambda n: False
@@ -76,7 +82,7 @@ def build(story: Story, dies: Callable[[int], bool], after: bool) -> World:
     assert set(world.api.pods_made.values()) == {1}, "and each of them made once"
     assert world.kubelet.most_alive == 1
     told(world)
-    assert len(world.children()) == 1, "the volume is left, and no builder"
+    assert len(world.children()) == 1, "the volume is left, and neither builder nor credentials"
     return world
 
 
@@ -108,7 +114,8 @@ STAGES: dict[str, Callable[[World], bool]] = {
 
 def delete(stage: str, dies: Callable[[int], bool], after: bool) -> World:
     world = World()
-    uid = world.make("ml")
+    world.make_pull_secret()
+    uid = world.make("ml", **PRIVATE)
     world.run(lambda: STAGES[stage](world))
     world.delete("ml")
     begin = world.api.writes

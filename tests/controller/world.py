@@ -7,6 +7,8 @@ Every write of the operator is checked, as it happens, against what makes "kille
 
 from __future__ import annotations
 
+import base64
+import json
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.cluster.api import Api, Object
+from imagecache_operator.cluster.api import Api, Object, Objects
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller.reconciler import Pass, Reconciler
 from imagecache_operator.settings import Settings
@@ -25,6 +27,9 @@ from .kubelet import Kubelet, Script, always_good
 
 IMAGES = ["busybox:1.36", "registry.example/ml/train:1.4"]
 UNFINISHED = ("Starting", "Running")
+OF_AN_ATTEMPT = ("Pod", "Secret")
+PULL_SECRET = "team-a:regcred"
+PASSWORD = "pass-word-of-ann"
 
 
 class Killed(BaseException):
@@ -47,8 +52,11 @@ class Watched:
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         return self._api.get(kind, name, namespace)
 
-    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         return self._api.list(kind, namespace, selector)
+
+    def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
+        return self._api.list_metadata(kind, namespace, selector)
 
     def read_log(self, pod: str, namespace: str, container: str, lines: int) -> str:
         return self._api.read_log(pod, namespace, container, lines)
@@ -57,7 +65,7 @@ class Watched:
         made = []
 
         def write() -> None:
-            if manifest["kind"] == "Pod":
+            if manifest["kind"] in OF_AN_ATTEMPT:
                 self._announced(manifest)
             made.append(self._api.create(manifest))
             if made[0] and manifest["kind"] == "Pod":
@@ -74,8 +82,8 @@ class Watched:
 
     def delete(self, kind: str, name: str, namespace: str | None = None, uid: str | None = None) -> None:
         def write() -> None:
-            if kind == "Pod":
-                self._recorded(name, namespace)
+            if kind in OF_AN_ATTEMPT:
+                self._recorded(kind, name, namespace)
             self._api.delete(kind, name, namespace, uid)
 
         self._write(write)
@@ -88,19 +96,21 @@ class Watched:
         if dies:
             raise Killed
 
-    def _announced(self, pod: Object) -> None:
-        labels = pod["metadata"]["labels"]
+    def _announced(self, child: Object) -> None:
+        name, labels = child["metadata"]["name"], child["metadata"]["labels"]
         attempt = self._status(labels[names.LABEL_CACHE]).get("attempt") or {}
-        assert str(attempt.get("number")) == labels[names.LABEL_ATTEMPT], "a Pod of an attempt that is not in status"
+        assert str(attempt.get("number")) == labels[names.LABEL_ATTEMPT], "an attempt that is not in status"
         assert attempt["state"] == "Starting"
         others = self._api.list("Pod", names.NAMESPACE, f"{names.LABEL_CACHE}={labels[names.LABEL_CACHE]}")
-        assert [p["metadata"]["name"] for p in others] in ([], [pod["metadata"]["name"]]), "a second builder"
+        assert [p["metadata"]["name"] for p in others] in ([], [name]), "a second builder"
+        mounted = [v["secret"]["secretName"] for v in child.get("spec", {}).get("volumes", []) if "secret" in v]
+        assert all(self._api.get("Secret", m, names.NAMESPACE) for m in mounted), "a Pod before its Secret"
 
-    def _recorded(self, name: str, namespace: str | None) -> None:
-        pod = self._api.get("Pod", name, namespace)
-        if pod is None:
+    def _recorded(self, kind: str, name: str, namespace: str | None) -> None:
+        child = self._api.get(kind, name, namespace)
+        if child is None:
             return
-        labels = pod["metadata"]["labels"]
+        labels = child["metadata"]["labels"]
         cache = self._cache(labels[names.LABEL_CACHE])
         attempt = cache["status"].get("attempt") or {}
         ended = attempt.get("state") not in UNFINISHED or str(attempt["number"]) != labels[names.LABEL_ATTEMPT]
@@ -140,6 +150,26 @@ class World:
         })
         return str(self.cache(name)["metadata"]["uid"])
 
+    def make_pull_secret(self, password: str = PASSWORD, registry: str = "registry.example") -> None:
+        """What `kubectl create secret docker-registry` makes, as PULL_SECRET, or its content anew."""
+        namespace, _, name = PULL_SECRET.partition(":")
+        content = json.dumps({"auths": {registry: {"username": "ann", "password": password}}})
+        secret = {
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "type": "kubernetes.io/dockerconfigjson",
+            "data": {".dockerconfigjson": base64.b64encode(content.encode()).decode()},
+        }
+        self.memory.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        if not self.memory.create(secret):
+            self.memory.edit("Secret", name, lambda o: o.update(data=secret["data"]), namespace)
+
+    def handed_over(self) -> list[Any]:
+        """What attempts' Secrets hold now."""
+        return [
+            entry for s in self.memory.list("Secret", names.NAMESPACE)
+            for entry in json.loads(base64.b64decode(s["data"][names.CREDENTIALS_KEY]))["entries"]
+        ]
+
     def cache(self, name: str) -> Any:
         found = self.memory.get(names.KIND, name)
         if found is None:
@@ -168,7 +198,8 @@ class World:
         return self.memory.get(names.KIND, name) is None
 
     def children(self) -> list[str]:
-        return [o["metadata"]["name"] for k in ("Pod", "PersistentVolumeClaim") for o in self.memory.list(k)]
+        return [o["metadata"]["name"] for k in ("Pod", "Secret", "PersistentVolumeClaim")
+                for o in self.memory.list(k, names.NAMESPACE)]
 
     def events(self) -> list[Object]:
         return self.memory.list("Event")

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.cluster.api import RESOURCES, Conflict, Object, Rejected
+from imagecache_operator.cluster.api import RESOURCES, Conflict, Object, Objects, Rejected
 
 Key = tuple[str, str | None, str]  # kind, namespace, name
 # Managed by the server; what a client sends there is ignored or is a precondition.
@@ -48,7 +48,7 @@ class MemoryApi:
         with self._lock:
             return copy.deepcopy(self._objects.get(self._key(kind, namespace, name)))
 
-    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         wanted = dict(term.split("=", 1) for term in selector.split(",")) if selector else {}
         with self._lock:
             return [
@@ -58,6 +58,9 @@ class MemoryApi:
                 if its_kind == kind and (namespace is None or its_namespace in (namespace, None))
                 and wanted.items() <= (found["metadata"].get("labels") or {}).items()
             ]
+
+    def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
+        return [{"metadata": found["metadata"]} for found in self.list(kind, namespace, selector)]
 
     def create(self, manifest: Object) -> bool:
         with self._lock:

@@ -32,7 +32,10 @@ def pod(state: Any = None, labels: Any = None, name: str = names.BUILDER_CONTAIN
             {"name": "istio-proxy", "state": {"running": {}}}, {"name": name, "state": state},
         ]
     return {
-        "metadata": {"name": "p", "labels": {names.LABEL_ATTEMPT: "4"} if labels is None else labels},
+        "metadata": {
+            "name": "p", "labels": {names.LABEL_ATTEMPT: "4"} if labels is None else labels,
+            "creationTimestamp": "2026-03-01T12:00:00Z",
+        },
         "status": status,
     }
 

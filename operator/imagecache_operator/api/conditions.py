@@ -41,6 +41,9 @@ class ConditionReason(StrEnum):
     REJECTED = "Rejected"
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
     # Of the condition PullSecretsUsable
-    NOT_SUPPORTED = "NotSupported"
+    SECRETS_READ = "SecretsRead"
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
+    SECRET_INVALID = "SecretInvalid"  # noqa: S105
+    SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
     # Deleting
     DELETING = "Deleting"

@@ -8,11 +8,13 @@ so that the API server refuses a mistake with a sentence, before any controller 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from imagecache_operator.api import reference
 from imagecache_operator.api.job import StoredAs
@@ -48,6 +50,12 @@ def _fixed(field: str, why: str) -> dict[str, str]:
     )
 
 
+def _listed_once(entries: Sequence[str]) -> None:
+    """What CEL and the list types say on the server. Status, whose images are keyed by reference, holds none twice."""
+    if len(set(entries)) < len(entries):
+        raise PydanticCustomError("listed_twice", "an entry is listed twice")
+
+
 class OnExpiry(StrEnum):
     """What happens to an expired cache."""
 
@@ -77,6 +85,12 @@ class BuildingConfig(Model):
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
 
+    @field_validator("image_pull_secrets")
+    @classmethod
+    def _secrets_once(cls, secrets: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        _listed_once(secrets or ())
+        return secrets
+
 
 class Spec(Model):
     """What is wanted."""
@@ -105,6 +119,7 @@ class Spec(Model):
     )
     image_cache_size: int = Field(
         default=20,
+        strict=True,
         ge=20,
         le=400,
         description="Size of the volume in GiB. It holds the decompressed images; "
@@ -115,6 +130,7 @@ class Spec(Model):
     )
     retention_days: int = Field(
         default=0,
+        strict=True,
         ge=0,
         le=10000,
         description="Days until the cache expires, counted from its creation. 0 keeps it for ever.",
@@ -133,6 +149,18 @@ class Spec(Model):
         "and keeps the object, for tools that would create it again.",
     )
     building_config: BuildingConfig | None = Field(default=None, description="Where and how the cache is built.")
+
+    @field_validator("images")
+    @classmethod
+    def _images_once(cls, images: tuple[str, ...]) -> tuple[str, ...]:
+        _listed_once(images)
+        return images
+
+    @field_validator("image_cache_size", "retention_days", mode="before")
+    @classmethod
+    def _whole_number(cls, value: object) -> object:
+        """To the API server 25.0 is 25, while true and "25" are no numbers: what `strict` says, but for 25.0."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Phase(StrEnum):
@@ -174,6 +202,9 @@ class Attempt(Model):
     number: int = Field(description="Counts up for the life of the cache.")
     observed_generation: int | None = Field(
         default=None, description="The ImageCache's generation that it was made for. A later one asks for another.",
+    )
+    pull_secrets: str | None = Field(
+        default=None, description="Which versions of the listed Secrets it was made with. Others ask for another.",
     )
     failures: int = Field(default=0, description="Attempts that ended without success since the last good one.")
     state: AttemptState

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers a registry's demand for a token. `registry.py` asks before each request and after each 401."""
+"""Answers a registry's demand to say who asks. `registry.py` asks before each request and after each 401.
+
+A login is one credential, or None for nobody in particular. Which logins there are for an image, and in which order,
+is kubelet's rule (`api/credentials.py`), with one more at the end: anonymous, which kubelet never tries once a
+credential matches. A Secret that ran out must not make a public image private.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import threading
 import time
 from urllib.parse import urlencode
 
+from urllib3 import BaseHTTPResponse
 from urllib3.util import parse_url
 
+from imagecache_operator.api.credentials import Credential, Credentials
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.reference import Reference
 from imagecache_operator.builder import challenge as challenges
 from imagecache_operator.builder.challenge import Challenge
 from imagecache_operator.builder.errors import ImageError
@@ -20,52 +29,83 @@ from imagecache_operator.builder.transport import Transport, failures_in_words, 
 _LONGEST_ANSWER = 1024 * 1024
 _USUAL_LIFE = 60.0  # seconds, where the answer does not say
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+_CLIENT = "imagecache-builder"
 
-_Key = tuple[str, str, str, str]  # host, realm, service, scope
+Login = Credential | None
+_Asker = tuple[str, str, Login]  # host, path, login
+_Key = tuple[str, str, str, str, Login]  # host, realm, service, scope, login
+
+
+class Refused(Exception):
+    """The registry, or the token service that it names, does not let this login in."""
 
 
 class Access:
-    """Tokens, kept for as long as they live; shared by all threads."""
+    """Logins, and their tokens for as long as they live; shared by all threads."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, credentials: Credentials) -> None:
         self._transport = transport
+        self._credentials = credentials
+        self._served: dict[str, Login] = {}  # by repository: the login that was let in last
         self._asking: dict[_Key, threading.Lock] = {}
         self._tokens: dict[_Key, tuple[str, float]] = {}
-        self._demands: dict[tuple[str, str], _Key] = {}
+        self._demands: dict[_Asker, _Key] = {}
+        self._basic: set[_Asker] = set()
 
-    def authorization(self, host: str, path: str) -> str | None:
+    def logins(self, reference: Reference) -> tuple[Login, ...]:
+        """Those to try for the image, the one that was let in last time first."""
+        all_of_them: tuple[Login, ...] = (*self._credentials.candidates(reference), None)
+        first = self._served.get(reference.name, all_of_them[0])
+        return (first, *(login for login in all_of_them if login != first))
+
+    def served(self, reference: Reference, login: Login) -> None:
+        """The repository's next request begins with this login."""
+        self._served[reference.name] = login
+
+    def authorization(self, host: str, path: str, login: Login) -> str | None:
         """The header's value for requests to this repository as far as its registry's demand is known."""
-        key = self._demands.get((host, path))
+        if login and (host, path, login) in self._basic:
+            return _basic(login)
+        key = self._demands.get((host, path, login))
         token, end = self._tokens.get(key, ("", 0.0)) if key else ("", 0.0)
         return f"Bearer {token}" if token and time.monotonic() < end else None
 
-    def answer(self, host: str, path: str, header: str, refused: str | None) -> str:
+    def answer(self, host: str, path: str, login: Login, header: str, refused: str | None) -> str:
         """A new value after a 401 with this `WWW-Authenticate` header; `refused` is what was sent.
 
-        Raises ImageError (Unauthorized) when the registry lets nobody in without credentials, and Trouble.
+        Raises Refused where there is nothing else to send, ImageError and Trouble.
         """
-        demand = next((c for c in challenges.parse(header) if c.scheme == "bearer" and c.realm), None)
-        if demand is None:
-            raise unauthorized(host, path)
-        key = (host, demand.realm, demand.service, demand.scope or f"repository:{path}:pull")
-        self._demands[host, path] = key
+        demands = challenges.parse(header)
+        bearer = next((c for c in demands if c.scheme == "bearer" and c.realm), None)
+        if bearer:
+            return self._bearer(host, path, login, bearer, refused)
+        if login and login.username and any(c.scheme == "basic" for c in demands) and _basic(login) != refused:
+            self._basic.add((host, path, login))
+            return _basic(login)
+        raise Refused
+
+    def _bearer(self, host: str, path: str, login: Login, demand: Challenge, refused: str | None) -> str:
+        key = (host, demand.realm, demand.service, demand.scope or f"repository:{path}:pull", login)
+        self._demands[host, path, login] = key
         with self._asking.setdefault(key, threading.Lock()):  # one thread asks, the others find its answer
-            known = self.authorization(host, path)
+            known = self.authorization(host, path, login)
             if known and known != refused:
                 return known
-            self._tokens[key] = self._anonymous_token(host, path, demand, key[3])
+            if login and login.registry_token:
+                if refused:
+                    raise Refused
+                self._tokens[key] = login.registry_token, float("inf")
+            else:
+                self._tokens[key] = self._new_token(host, demand, key[3], login)
             return f"Bearer {self._tokens[key][0]}"
 
-    def _anonymous_token(self, host: str, path: str, demand: Challenge, scope: str) -> tuple[str, float]:
-        query = urlencode([(k, v) for k, v in (("service", demand.service), ("scope", scope)) if v])
-        realm = demand.realm.partition("#")[0]
-        url = f"{realm}{'&' if '?' in realm else '?'}{query}"
-        response = self._transport.get(url, {"Accept": "application/json"})
-        asked = shown_host(parse_url(url))
+    def _new_token(self, host: str, demand: Challenge, scope: str, login: Login) -> tuple[str, float]:
+        response = self._ask(demand, scope, login)
+        asked = shown_host(parse_url(demand.realm))
         raise_for_trouble(response, asked)
         try:
             if response.status != 200:
-                raise unauthorized(host, path)
+                raise Refused
             with failures_in_words(asked):
                 body = response.read(_LONGEST_ANSWER)
         finally:
@@ -82,10 +122,15 @@ class Access:
             ) from None
         return token, time.monotonic() + max(0.0, min(life, 3600.0))
 
+    def _ask(self, demand: Challenge, scope: str, login: Login) -> BaseHTTPResponse:
+        realm = demand.realm.partition("#")[0]
+        wanted = [(k, v) for k, v in (("service", demand.service), ("scope", scope)) if v]
+        if login and login.identity_token:
+            form = [("grant_type", "refresh_token"), ("refresh_token", login.identity_token), ("client_id", _CLIENT)]
+            return self._transport.post_form(realm, urlencode([*form, *wanted]))
+        url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(wanted)}"
+        return self._transport.get(url, {"Accept": "application/json"}, _basic(login) if login else None)
 
-def unauthorized(host: str, path: str) -> ImageError:
-    """The registry wants to know who asks, or hides that there is no such image."""
-    return ImageError(
-        Reason.UNAUTHORIZED,
-        f"The registry {host} does not give {path} to everybody: the image is private or its name is misspelt.",
-    )
+
+def _basic(login: Credential) -> str:
+    return "Basic " + base64.b64encode(f"{login.username}:{login.password}".encode()).decode()

@@ -11,9 +11,10 @@ from types import TracebackType
 
 import urllib3
 
+from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import DEFAULT_HOST, Reference
-from imagecache_operator.builder.access import Access, unauthorized
+from imagecache_operator.builder.access import Access, Login, Refused
 from imagecache_operator.builder.connections import open_pools
 from imagecache_operator.builder.errors import ImageError, cancelled
 from imagecache_operator.builder.manifest import ACCEPTED, MAX_SIZE, Descriptor, digest_of
@@ -84,11 +85,12 @@ class Registries:
         ca_file: str | None = None,
         workers: int = 4,
         limits: Limits | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.stop = stop
         self.limits = limits or Limits()
         self._transport = Transport(open_pools(workers, ca_file), frozenset(host.lower() for host in plain_http))
-        self._access = Access(self._transport)
+        self._access = Access(self._transport, credentials or Credentials())
 
     def manifest(self, reference: Reference, digest: str | None = None) -> Document:
         """The manifest that the reference names, or the one with `digest` in its repository, verified.
@@ -149,37 +151,74 @@ class Registries:
         return bytes(data)
 
     def _get(self, reference: Reference, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """The answer to the first login that is let in. Raises Trouble, and ImageError when none is."""
+        refusals: list[tuple[Login, int]] = []
+        for login in self._access.logins(reference):
+            response = self._get_as(login, reference, what, headers)
+            if response is not None and response.status in (200, 206):
+                self._access.served(reference, login)
+                return response
+            status = 401
+            if response is not None:
+                status = response.status
+                response.close()
+            refusals.append((login, status))
+            # Registries hide what somebody may not see: to the next login, "not found" may turn into the image.
+            if status not in (401, 403, 404):
+                break
+        raise _refusal(refusals, reference, what)
+
+    def _get_as(
+        self, login: Login, reference: Reference, what: str, headers: dict[str, str],
+    ) -> urllib3.BaseHTTPResponse | None:
+        """The registry's answer to this login, None where it does not even get a token."""
         host, path = reference.host, reference.path
         name = "registry-1.docker.io" if host == DEFAULT_HOST else host
         url = f"{self._transport.scheme(name)}://{name}/v2/{path}/{what}"
-        sent = self._access.authorization(host, path)
+        sent = self._access.authorization(host, path, login)
         response = self._transport.get(url, headers, sent)
         if response.status == 401:
             demand = ", ".join(response.headers.getlist("WWW-Authenticate"))
             response.close()
-            response = self._transport.get(url, headers, self._access.answer(host, path, demand, sent))
+            try:
+                answer = self._access.answer(host, path, login, demand, sent)
+            except Refused:
+                return None
+            response = self._transport.get(url, headers, answer)
         raise_for_trouble(response, host)
-        if response.status in (200, 206):
-            return response
-        response.close()
-        raise _refusal(response.status, reference, what)
+        return response
 
     def _patience(self) -> Patience:
         return Patience(self.limits, self.stop)
 
 
-def _refusal(status: int, reference: Reference, what: str) -> ImageError:
+def _refusal(refusals: list[tuple[Login, int]], reference: Reference, what: str) -> ImageError:
+    """What to say when no login got the image: the first answer that is more than "who are you?" counts."""
     host, path = reference.host, reference.path
+    status = next((status for _, status in refusals if status != 401), 401)
+    secrets = ", ".join(dict.fromkeys(login.source for login, code in refusals if login and code in (401, 403)))
+    if status == 401 and secrets:
+        return ImageError(
+            Reason.UNAUTHORIZED,
+            f"The registry {host} does not take the credentials of {secrets} for {path}, nor give it to everybody: "
+            "correct the Secret, or the image's name.",
+        )
     if status == 401:
-        return unauthorized(host, path)
+        return ImageError(
+            Reason.UNAUTHORIZED,
+            f"The registry {host} does not give {path} to everybody: the image is private or its name is misspelt.",
+        )
     if status == 403:
-        return ImageError(Reason.DENIED, f"The registry {host} denies access to {path}.")
+        who = f" to the credentials of {secrets}" if secrets else ""
+        return ImageError(Reason.DENIED, f"The registry {host} denies access to {path}{who}.")
     if status == 404 and "sha256:" in what and not what.endswith(reference.digest or ":"):
         return ImageError(
             Reason.NOT_FOUND, f"The registry {host} has lost a part of {path}: push the image again.",
         )
     if status == 404:
+        refused = f" (the credentials of {secrets} are not taken)" if secrets else ""
         return ImageError(
-            Reason.NOT_FOUND, f"The registry {host} has no image {reference.canonical}: check name and tag.",
+            Reason.NOT_FOUND,
+            f"The registry {host} has no image {reference.canonical}{refused}: check name and tag.",
         )
     return ImageError(Reason.REGISTRY_UNAVAILABLE, f"The registry {host} answers {status} for {path}.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One GET request to a registry: redirects followed, every failure turned into words.
+"""One request to a registry: redirects followed, every failure turned into words.
 
 `registry.py` and `access.py` send with it. Messages name hosts, never whole URLs: the query of a redirect is a
 signature that opens the layer to everybody who reads it.
@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
 
 import urllib3
-from urllib3 import exceptions
+from urllib3 import BaseHTTPResponse, exceptions
 from urllib3.util import Url, parse_url
 
 from imagecache_operator.api.reasons import Reason
@@ -38,7 +38,7 @@ class Transport:
         """`http` for a host that the settings name, `https` for all others."""
         return "http" if host in self._plain_http else "https"
 
-    def get(self, url: str, headers: dict[str, str], authorization: str | None = None) -> urllib3.BaseHTTPResponse:
+    def get(self, url: str, headers: dict[str, str], authorization: str | None = None) -> BaseHTTPResponse:
         """The response after all redirects, unread; its status may be anything. The caller closes it.
 
         `authorization` is sent to the URL's own host only. Raises Trouble and ImageError.
@@ -48,10 +48,7 @@ class Transport:
             sent = {**headers, "Accept-Encoding": "identity"}
             if authorization and (place.scheme, place.netloc) == (first.scheme, first.netloc):
                 sent["Authorization"] = authorization
-            with failures_in_words(shown_host(place)):
-                response = self._pools.request(
-                    "GET", place.url, headers=sent, redirect=False, retries=False, preload_content=False,
-                )
+            response = self._send("GET", place, sent)
             target = response.headers.get("Location")
             if response.status not in _REDIRECTS or not target:
                 self._raise_if_storage_refuses(response, place, first)
@@ -61,6 +58,17 @@ class Transport:
         raise ImageError(
             Reason.REGISTRY_UNAVAILABLE, f"The registry {shown_host(first)} redirects in a circle.",
         )
+
+    def post_form(self, url: str, form: str) -> BaseHTTPResponse:
+        """The response, unread; a redirect is not followed, because the form holds a secret. Raises like `get`."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        return self._send("POST", self._checked(url), headers, form)
+
+    def _send(self, method: str, place: Url, headers: dict[str, str], body: str | None = None) -> BaseHTTPResponse:
+        with failures_in_words(shown_host(place)):
+            return self._pools.request(
+                method, place.url, body=body, headers=headers, redirect=False, retries=False, preload_content=False,
+            )
 
     def _checked(self, url: str) -> Url:
         try:
@@ -74,7 +82,7 @@ class Transport:
             )
         return Url(place.scheme, None, place.host, place.port, place.path, place.query)
 
-    def _raise_if_storage_refuses(self, response: urllib3.BaseHTTPResponse, place: Url, first: Url) -> None:
+    def _raise_if_storage_refuses(self, response: BaseHTTPResponse, place: Url, first: Url) -> None:
         # A registry's storage says 403 when a signature has run out; the next try gets a new one from the registry.
         if place.netloc != first.netloc and response.status in (400, 401, 403, 404):
             response.close()
@@ -90,7 +98,7 @@ def shown_host(place: Url) -> str:
     return printable(place.netloc or "without a name")
 
 
-def raise_for_trouble(response: urllib3.BaseHTTPResponse, host: str) -> None:
+def raise_for_trouble(response: BaseHTTPResponse, host: str) -> None:
     """Closes the response and raises Trouble if its status is one that passes by itself."""
     status = response.status
     if status not in (408, 429) and status < 500:

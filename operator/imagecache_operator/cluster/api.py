@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from imagecache_operator import names
 
 Object = dict[str, Any]
+Objects = list[Object]  # within `Api` and its implementations, `list` is their method
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ RESOURCES = {
     "Node": Resource("v1", "nodes", namespaced=False),
     "PersistentVolumeClaim": Resource("v1", "persistentvolumeclaims", namespaced=True),
     "Pod": Resource("v1", "pods", namespaced=True),
+    "Secret": Resource("v1", "secrets", namespaced=True),
+    "StorageClass": Resource("storage.k8s.io/v1", "storageclasses", namespaced=False),
 }
 
 
@@ -68,8 +71,11 @@ class Api(Protocol):
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """The object, or None where there is none."""
 
-    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         """All objects of a kind that the label selector finds."""
+
+    def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
+        """The same with nothing but each object's metadata: of Secrets, what is in them stays where it is."""
 
     def create(self, manifest: Object) -> bool:
         """POST. False where an object of that name is there already: it is left as it is."""

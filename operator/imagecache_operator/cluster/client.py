@@ -16,11 +16,12 @@ import urllib3
 from kubernetes import client, config
 
 from imagecache_operator import names
-from imagecache_operator.cluster.api import RESOURCES, Conflict, Object, Rejected, Unavailable
+from imagecache_operator.cluster.api import RESOURCES, Conflict, Object, Objects, Rejected, Unavailable
 
 TIMEOUT = (5, 20)  # seconds to connect, and between two reads
 PAGE = 500
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML, so the body stays JSON
+_METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
 
 class Client:
@@ -43,15 +44,23 @@ class Client:
         status, body, _ = self._call("GET", RESOURCES[kind].path(namespace, name))
         return None if status == 404 else _json(body)
 
-    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> list[Object]:
+    def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
+        return self._list(kind, namespace, selector, "application/json")
+
+    def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
+        return self._list(kind, namespace, selector, _METADATA)
+
+    def _list(self, kind: str, namespace: str | None, selector: str | None, accept: str) -> Objects:
         query: list[tuple[str, str]] = [("limit", str(PAGE))]
         if selector:
             query.append(("labelSelector", selector))
-        items: list[Object] = []
+        items: Objects = []
         token = ""
         while True:
             more = [("continue", token)] if token else []
-            _, body, _ = self._call("GET", RESOURCES[kind].path(namespace), query=query + more, missing_is_fine=False)
+            _, body, _ = self._call(
+                "GET", RESOURCES[kind].path(namespace), query=query + more, missing_is_fine=False, accept=accept,
+            )
             page = _json(body)
             items += page.get("items") or []
             token = (page.get("metadata") or {}).get("continue") or ""
@@ -103,13 +112,13 @@ class Client:
 
     def _call(
         self, method: str, path: str, body: Any = None, *, query: Sequence[tuple[str, str]] = (),
-        content_type: str = "application/json", missing_is_fine: bool = True, conflict_is_fine: bool = False,
-        bad_request_is_fine: bool = False,
+        content_type: str = "application/json", accept: str = "application/json", missing_is_fine: bool = True,
+        conflict_is_fine: bool = False, bad_request_is_fine: bool = False,
     ) -> tuple[int, bytes, dict[str, str]]:
         try:
             request = self._api.param_serialize(
                 method, path, query_params=[*query], body=body, auth_settings=["BearerToken"],
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                header_params={"Accept": accept, "Content-Type": content_type},
             )
             response = self._api.call_api(*request, _request_timeout=TIMEOUT)
             data = response.read()

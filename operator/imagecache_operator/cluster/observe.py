@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections import Counter
 
 from imagecache_operator import names
+from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.cluster import reading
-from imagecache_operator.cluster.api import Api, Object, Unavailable
-from imagecache_operator.planning.observed import Neighbour, Observed
+from imagecache_operator.cluster.api import Api, Object, Rejected, Unavailable
+from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret
 
 # Enough lines to hold one progress line among the prose that a builder writes in a second.
 LOG_LINES = 30
@@ -35,19 +36,42 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     volumes = api.list(
         "PersistentVolumeClaim", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}",
     )
+    secrets = api.list_metadata("Secret", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}")
     builders = tuple(reading.builder(p) for p in pods if _cache_uid(p) == uid)
     running = next((b for b in builders if b.running), None)
     log = api.read_log(running.name, namespace, names.BUILDER_CONTAINER, LOG_LINES) if running else ""
     volume_name = names.volume_name(home, uid)
+    volume = next((reading.volume(v) for v in volumes if v["metadata"]["name"] == volume_name), None)
+    pending = volume is not None and volume.phase == "Pending"
+    cache = reading.cache(mine)
     return Observed(
-        cache=reading.cache(mine),
+        cache=cache,
         home_uid=home,
-        volume=next((reading.volume(v) for v in volumes if v["metadata"]["name"] == volume_name), None),
+        volume=volume,
         builders=builders,
+        attempt_secrets=tuple(reading.attempt_secret(s) for s in secrets),
+        pull_secrets=_pull_secrets(api, cache),
+        storage_classes=tuple(c["metadata"]["name"] for c in api.list("StorageClass")) if pending else (),
         progress=reading.progress(log),
         neighbours=_neighbours(all_caches, pods),
         platforms=_platforms(api),
     )
+
+
+def _pull_secrets(api: Api, cache: Cache) -> tuple[PullSecret, ...]:
+    """The Secrets that the spec lists. One that may not be read is like one that is not there: it is told."""
+    if cache.deleting or cache.spec is None or cache.spec.building_config is None:
+        return ()
+    found = []
+    for reference in cache.spec.building_config.image_pull_secrets or ():
+        namespace, _, name = reference.partition(":")
+        try:
+            found.append(reading.pull_secret(reference, api.get("Secret", name, namespace)))
+        except Rejected as refusal:
+            found.append(PullSecret(
+                reference, problem=ConditionReason.SECRET_FORBIDDEN, words=f"may not be read ({refusal})",
+            ))
+    return tuple(found)
 
 
 def _neighbours(caches: list[Object], pods: list[Object]) -> tuple[Neighbour, ...]:

@@ -3,17 +3,26 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from imagecache_operator import names
+from imagecache_operator.api import credentials
+from imagecache_operator.api.conditions import ConditionReason
+from imagecache_operator.api.credentials import Credential, InvalidCredentials
 from imagecache_operator.api.imagecache import Spec, Status
 from imagecache_operator.api.report import Outcome, Progress
-from imagecache_operator.planning.observed import Builder, Cache, Volume
+from imagecache_operator.planning.observed import AttemptSecret, Builder, Cache, PullSecret, Volume
 
 Object = dict[str, Any]
+
+_PULL_SECRET_KEYS = {
+    "kubernetes.io/dockerconfigjson": ".dockerconfigjson",
+    "kubernetes.io/dockercfg": ".dockercfg",
+}
 
 
 def cache(obj: Object) -> Cache:
@@ -55,6 +64,7 @@ def volume(obj: Object) -> Volume:
         uid=meta["uid"],
         phase=(obj.get("status") or {}).get("phase") or "Pending",
         requested=obj["spec"]["resources"]["requests"]["storage"],
+        storage_class=obj["spec"].get("storageClassName"),
         deleting="deletionTimestamp" in meta,
     )
 
@@ -71,7 +81,8 @@ def builder(obj: Object) -> Builder:
     over = ended is not None or pod.get("phase") in ("Failed", "Succeeded")
     return Builder(
         name=meta["name"],
-        attempt=_attempt((meta.get("labels") or {}).get(names.LABEL_ATTEMPT, "")),
+        attempt=_attempt(meta),
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
         terminated=over,
         running="running" in state,
         deleting="deletionTimestamp" in meta,
@@ -81,7 +92,39 @@ def builder(obj: Object) -> Builder:
     )
 
 
-def _attempt(label: str) -> int:
+def attempt_secret(obj: Object) -> AttemptSecret:
+    """An attempt's Secret, from its metadata."""
+    return AttemptSecret(obj["metadata"]["name"], _attempt(obj["metadata"]))
+
+
+def pull_secret(reference: str, obj: Object | None) -> PullSecret:
+    """A Secret that a spec lists (None: there is none), by kubelet's rules for its type and key."""
+    if obj is None:
+        return PullSecret(reference, problem=ConditionReason.SECRET_NOT_FOUND, words="does not exist")
+    meta, kind = obj["metadata"], obj.get("type")
+    version = f"{meta['uid']}/{meta.get('resourceVersion', '')}"
+    try:
+        found = _credentials(reference, str(kind), obj.get("data") or {})
+    except InvalidCredentials as error:
+        return PullSecret(reference, version, problem=ConditionReason.SECRET_INVALID, words=str(error))
+    return PullSecret(reference, version, found)
+
+
+def _credentials(reference: str, kind: str, data: Object) -> tuple[Credential, ...]:
+    if kind not in _PULL_SECRET_KEYS:
+        raise InvalidCredentials(f"is of the type {kind}; those for registries are {' and '.join(_PULL_SECRET_KEYS)}")
+    key = _PULL_SECRET_KEYS[kind]
+    if key not in data:
+        raise InvalidCredentials(f"has no key {key}")
+    try:
+        text = base64.b64decode(data[key]).decode()
+    except ValueError:
+        raise InvalidCredentials(f"has something else than text under {key}") from None
+    return credentials.parse(text, reference, legacy=key == ".dockercfg")
+
+
+def _attempt(meta: Object) -> int:
+    label = (meta.get("labels") or {}).get(names.LABEL_ATTEMPT, "")
     # Attempts count from 1. A Pod whose label somebody has changed belongs to none of them; every cache's pass reads
     # every builder Pod, so it must not raise.
     return int(label) if label.isdecimal() else 0

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from imagecache_operator.api.imagecache import Attempt, AttemptState, Phase
 from imagecache_operator.api.reasons import TRANSIENT
 from imagecache_operator.api.report import Outcome
+from imagecache_operator.planning import wording
 from imagecache_operator.planning.observed import Builder, Neighbour
 
 FIRST_DELAY = timedelta(seconds=10)
@@ -20,14 +21,18 @@ LONGEST_DELAY = timedelta(minutes=5)
 
 REASON_DELETED = "BuilderDeleted"
 REASON_ENDED = "BuilderEnded"
+REASON_NOT_STARTED = "BuilderNotStarted"
 REASON_IMAGES = "ImageFailed"
 
 
-def next_attempt(last: Attempt | None, generation: int, *, fresh: bool = False) -> Attempt:
+def next_attempt(
+    last: Attempt | None, generation: int, pull_secrets: str | None = None, *, fresh: bool = False,
+) -> Attempt:
     """The attempt after `last`. `fresh` forgets earlier failures: a person asked again."""
     return Attempt(
         number=last.number + 1 if last else 1,
         observed_generation=generation,
+        pull_secrets=pull_secrets,
         failures=last.failures if last and not fresh else 0,
         state=AttemptState.STARTING,
     )
@@ -43,7 +48,7 @@ def due_at(attempt: Attempt) -> datetime | None:
     return attempt.finished_at + back_off(attempt.failures) if attempt.finished_at else None
 
 
-def followed(attempt: Attempt, builder: Builder | None, now: datetime) -> Attempt:
+def followed(attempt: Attempt, builder: Builder | None, start_within: timedelta, now: datetime) -> Attempt:
     """The attempt after a look at its builder Pod (None: there is no such Pod)."""
     if attempt.state not in (AttemptState.STARTING, AttemptState.RUNNING):
         return attempt
@@ -52,6 +57,12 @@ def followed(attempt: Attempt, builder: Builder | None, now: datetime) -> Attemp
             return attempt
         return _lost(attempt, REASON_DELETED, "the builder Pod was deleted before it had finished", now)
     if not builder.terminated:
+        if not builder.running and now - builder.created >= start_within:
+            # Kubernetes would wait for ever, and the slot with it: for room on a node, for an image that is not there.
+            return _lost(attempt, REASON_NOT_STARTED, (
+                f"the builder Pod had not started after {wording.duration(start_within)}"
+                + (f": {builder.waiting_for}" if builder.waiting_for else "")
+            ), now)
         return attempt.model_copy(update={"state": AttemptState.RUNNING})
     if builder.outcome is None:
         because = builder.ended_because or "it ended without saying why"
@@ -62,8 +73,8 @@ def followed(attempt: Attempt, builder: Builder | None, now: datetime) -> Attemp
 def _judged(attempt: Attempt, outcome: Outcome, now: datetime) -> Attempt:
     if outcome.succeeded:
         return Attempt(
-            number=attempt.number, observed_generation=attempt.observed_generation, state=AttemptState.SUCCEEDED,
-            finished_at=now,
+            number=attempt.number, observed_generation=attempt.observed_generation,
+            pull_secrets=attempt.pull_secrets, state=AttemptState.SUCCEEDED, finished_at=now,
         )
     if outcome.reason is not None:
         reason, message = str(outcome.reason), outcome.message

@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from imagecache_operator.api.conditions import ConditionReason
+from imagecache_operator.api.credentials import Credential
 from imagecache_operator.api.imagecache import Attempt, AttemptState, Phase, Spec, Status
 from imagecache_operator.api.report import Outcome, Progress
 
@@ -28,13 +30,40 @@ class Cache:
 
 @dataclass(frozen=True)
 class Volume:
-    """The cache's PersistentVolumeClaim. `requested` is the size as Kubernetes writes it, e.g. "20Gi"."""
+    """The cache's PersistentVolumeClaim. `requested` is the size as Kubernetes writes it, e.g. "20Gi".
+
+    `storage_class` is None while nobody has chosen one: neither the spec nor the cluster's default.
+    """
 
     name: str
     uid: str
     phase: str
     requested: str
     deleting: bool = False
+    storage_class: str | None = None
+
+
+@dataclass(frozen=True)
+class PullSecret:
+    """A Secret that the spec lists, as `namespace:name`. `version` changes with its content.
+
+    Where it cannot be used, `credentials` is empty, and `problem` and `words` say why; `words` continue a sentence
+    that begins with the Secret's name.
+    """
+
+    reference: str
+    version: str = ""
+    credentials: tuple[Credential, ...] = field(default=(), repr=False)
+    problem: ConditionReason | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class AttemptSecret:
+    """The Secret with an attempt's credentials, in the operator's namespace; nothing of its content."""
+
+    name: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +77,7 @@ class Builder:
 
     name: str
     attempt: int
+    created: datetime
     terminated: bool = False
     running: bool = False
     deleting: bool = False
@@ -80,12 +110,18 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Observed:
-    """Everything that one pass knows about one ImageCache and its surroundings."""
+    """Everything that one pass knows about one ImageCache and its surroundings.
+
+    `storage_classes` are the cluster's, looked up only while the volume is pending.
+    """
 
     cache: Cache
     home_uid: str
     volume: Volume | None = None
     builders: tuple[Builder, ...] = ()
+    attempt_secrets: tuple[AttemptSecret, ...] = ()
+    pull_secrets: tuple[PullSecret, ...] = ()
+    storage_classes: tuple[str, ...] = ()
     progress: Progress | None = None
     neighbours: tuple[Neighbour, ...] = ()
     platforms: tuple[str, ...] = field(default=("linux/amd64",))

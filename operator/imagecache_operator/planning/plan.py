@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import Attempt, AttemptState, OnExpiry, Phase, VolumeStatus
 from imagecache_operator.planning import attempts, images, wording
-from imagecache_operator.planning.children import builder_pod
-from imagecache_operator.planning.decision import Decision, ObjectRef, Plan
+from imagecache_operator.planning.children import builder_pod, credentials
+from imagecache_operator.planning.decision import Decision, Manifest, ObjectRef, Plan
 from imagecache_operator.planning.observed import Observed
 from imagecache_operator.planning.reporting import reported
 from imagecache_operator.planning.view import View
@@ -40,11 +40,12 @@ def _being_deleted(view: View) -> Decision | None:
     seen = view.observed
     if not seen.cache.deleting:
         return None
-    left = [f"Pod {b.name}" for b in seen.builders] + ([f"volume {seen.volume.name}"] if seen.volume else [])
+    left = [f"Pod {b.name}" for b in seen.builders] + [f"Secret {s.name}" for s in seen.attempt_secrets]
+    left += [f"volume {seen.volume.name}"] if seen.volume else []
     return Decision(
         Phase.DELETING, Because.DELETING,
         f"Removing {' and '.join(left)}" if left else "Everything of this cache is removed",
-        delete=view.volume_and_builders, again_in=SOON, gone=not left,
+        delete=view.all_children, again_in=SOON, gone=not left,
         attempt=seen.cache.status.attempt, images=seen.cache.status.images,
     )
 
@@ -93,7 +94,7 @@ def _expired(view: View) -> Decision | None:
         return replace(decision, message=f"{age}; it is being deleted", delete=doomed, again_in=SOON)
     return replace(
         decision, message=f"{age}; its volume is released. Raise retentionDays to build it again, or delete it.",
-        delete=view.volume_and_builders, attempt=None, images=images.waiting(view.spec.images), volume=None, size=None,
+        delete=view.all_children, attempt=None, images=images.waiting(view.spec.images), volume=None, size=None,
     )
 
 
@@ -113,14 +114,14 @@ def _complete(view: View) -> Decision | None:
         return Decision(
             Phase.UNAVAILABLE, Because.VOLUME_LOST,
             f"The volume {view.claim_name} with the images is gone. To build the cache again: {view.how_to_retry}",
-            attempt=attempt, images=view.images, volume=recorded, delete=view.recorded_builders,
+            attempt=attempt, images=view.images, volume=recorded, delete=view.ended_attempts,
         )
     size = view.size
     return Decision(
         Phase.AVAILABLE, Because.AVAILABLE, f"{view.counted_images}, {size}" if size else view.counted_images,
         attempt=attempt, images=view.images, size=size, progress="100 %",
         volume=VolumeStatus(name=seen.volume.name, uid=seen.volume.uid),
-        apply=view.claim_if_different, delete=view.recorded_builders, handled_retry=seen.cache.retry,
+        apply=view.claim_if_different, delete=view.ended_attempts, handled_retry=seen.cache.retry,
     )
 
 
@@ -141,7 +142,7 @@ def _failed(view: View) -> Decision | None:
     else:
         return None
     decision = Decision(
-        Phase.FAILED, because, message, attempt=attempt, images=view.images, delete=view.recorded_builders,
+        Phase.FAILED, because, message, attempt=attempt, images=view.images, delete=view.ended_attempts,
         volume=view.named_volume,
     )
     if seen.volume is None or attempt.finished_at is None:
@@ -149,7 +150,7 @@ def _failed(view: View) -> Decision | None:
     left = attempt.finished_at + view.settings.failed_volume_ttl - view.now
     if left > timedelta(0):
         return replace(decision, again_in=left)
-    return replace(decision, volume=None, delete=(*view.recorded_builders, *view.deletable_volume))
+    return replace(decision, volume=None, delete=(*view.ended_attempts, *view.deletable_volume))
 
 
 def _over_quota(view: View) -> Decision | None:
@@ -159,7 +160,7 @@ def _over_quota(view: View) -> Decision | None:
     return Decision(
         Phase.CREATING, Because.QUOTA_EXCEEDED,
         f"There are {limit} older ImageCaches, as many as are served; this one starts when one of them is deleted",
-        attempt=view.attempt, images=images.waiting(view.spec.images), delete=view.recorded_builders,
+        attempt=view.attempt, images=images.waiting(view.spec.images), delete=view.ended_attempts,
     )
 
 
@@ -170,7 +171,7 @@ def _between_attempts(view: View) -> Decision | None:
         return None
     waiting = Decision(
         Phase.CREATING, Because.RETRY_SCHEDULED, "", attempt=attempt, images=view.images, volume=view.named_volume,
-        delete=view.recorded_builders,
+        delete=view.ended_attempts,
     )
     if attempt and attempt.state is AttemptState.LOST and not view.asked_again:
         due = attempts.due_at(attempt)
@@ -197,11 +198,11 @@ def _between_attempts(view: View) -> Decision | None:
             waiting, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
             message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; older caches go first",
         )
-    fresh = attempts.next_attempt(attempt, seen.cache.generation, fresh=view.asked_again)
+    fresh = attempts.next_attempt(attempt, seen.cache.generation, view.pull_secrets, fresh=view.asked_again)
     # Only announced: the Pod is made by the next pass, when the number is safely in status.
     return replace(
         waiting, reason=Because.BUILDER_PENDING, message=f"Attempt {fresh.number} is starting", attempt=fresh,
-        images=images.waiting(view.spec.images), handled_retry=seen.cache.retry, again_in=AT_ONCE, delete=(),
+        images=images.waiting(view.spec.images), handled_retry=seen.cache.retry, again_in=AT_ONCE,
     )
 
 
@@ -212,7 +213,7 @@ def _building(view: View) -> Decision:
     decision = Decision(
         Phase.CREATING, Because.BUILDER_PENDING, f"Attempt {attempt.number} is starting",
         attempt=attempt, images=images.waiting(view.spec.images), volume=view.named_volume, again_in=SOON,
-        handled_retry=seen.cache.retry, delete=view.recorded_builders,
+        handled_retry=seen.cache.retry, delete=view.ended_attempts,
     )
     if builder is None:
         if view.left_behind:
@@ -223,12 +224,13 @@ def _building(view: View) -> Decision:
                 message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; "
                 "older caches go first",
             )
-        pod = builder_pod.manifest(seen.cache, attempt.number, seen.platforms, seen.home_uid, view.settings)
-        return replace(decision, apply=view.claim_if_different, create=(pod,))
+        return replace(decision, apply=view.claim_if_different, create=_of_attempt(view, attempt.number))
     if not builder.running:
         # A claim of a WaitForFirstConsumer class is pending too, until the Pod is scheduled; what holds that up, if
         # anything, is said by the Pod.
         pending = not builder.waiting_for and seen.volume is not None and seen.volume.phase == "Pending"
+        if view.missing_class:
+            return replace(decision, reason=Because.VOLUME_PENDING, message=view.missing_class)
         message = f"Waiting for builder Pod {builder.name}" + (
             f": {builder.waiting_for}" if builder.waiting_for else " to start"
         )
@@ -251,6 +253,20 @@ def _building(view: View) -> Decision:
         message=f"Pulling {view.counted_images}: {wording.size(progress.bytes_done)} of "
         f"{wording.size(progress.bytes_total)}",
     )
+
+
+def _of_attempt(view: View, number: int) -> tuple[Manifest, ...]:
+    """The Secret, where the images need one, before the Pod that waits for it."""
+    seen, settings, needed = view.observed, view.settings, view.credentials
+    pod = builder_pod.manifest(
+        seen.cache, number, seen.platforms, seen.home_uid, settings, with_credentials=bool(needed.entries),
+    )
+    if not needed.entries:
+        return (pod,)
+    secret = credentials.manifest(
+        seen.cache, number, builder_pod.GENERATION, needed, seen.home_uid, settings.namespace,
+    )
+    return secret, pod
 
 
 _QUESTIONS = (

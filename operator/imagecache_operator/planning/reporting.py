@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from imagecache_operator.api.conditions import ConditionReason, ConditionType
 from imagecache_operator.api.imagecache import AttemptState, Condition, Phase, Status
+from imagecache_operator.planning import pull_secrets
 from imagecache_operator.planning.decision import Decision, Event, Plan
 from imagecache_operator.planning.observed import Cache, Observed
 
@@ -24,7 +25,7 @@ _WAITS_FOR_OTHERS = (ConditionReason.WAITING_FOR_SLOT, ConditionReason.QUOTA_EXC
 def reported(observed: Observed, decision: Decision, resync: timedelta, now: datetime) -> Plan:
     """The plan that carries a decision out and tells about it."""
     cache = observed.cache
-    status = _status(cache, decision, now)
+    status = _status(observed, decision, now)
     # What an attempt's change of state allows (its Pod made, or removed) waits for that state to be in status;
     # it is there when this pass ends, so the next pass follows at once.
     moved_on = decision.attempt is not None and decision.attempt != cache.status.attempt
@@ -50,11 +51,12 @@ def refused(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now
             f"The cluster refused what this cache needs: {words}. It is tried again.",
             attempt=cache.status.attempt, images=plan.status.images, volume=cache.status.volume,
         )
-        status = _status(cache, decision, now)
+        status = _status(observed, decision, now)
     return replace(plan, status=status, events=_events(cache, status), again_in=retry_in, gone=False)
 
 
-def _status(cache: Cache, decision: Decision, now: datetime) -> Status:
+def _status(observed: Observed, decision: Decision, now: datetime) -> Status:
+    cache = observed.cache
     spec = cache.spec
     days = spec.retention_days if spec else 0
     return Status(
@@ -69,21 +71,21 @@ def _status(cache: Cache, decision: Decision, now: datetime) -> Status:
         volume=decision.volume,
         attempt=decision.attempt,
         images=decision.images or (),
-        conditions=_conditions(cache, decision, now),
+        conditions=_conditions(observed, decision, now),
     )
 
 
-def _conditions(cache: Cache, decision: Decision, now: datetime) -> tuple[Condition, ...]:
+def _conditions(observed: Observed, decision: Decision, now: datetime) -> tuple[Condition, ...]:
+    cache = observed.cache
     ready = decision.phase is Phase.AVAILABLE
     wanted = [
         (ConditionType.READY, ready, decision.reason, decision.message),
         (ConditionType.RECONCILING, decision.phase in _IN_MOTION, decision.reason, ""),
         (ConditionType.STALLED, decision.phase in _BROKEN, decision.reason, ""),
     ]
-    if cache.spec and cache.spec.building_config and cache.spec.building_config.image_pull_secrets:
+    if cache.spec and observed.pull_secrets:
         wanted.append((
-            ConditionType.PULL_SECRETS, False, ConditionReason.NOT_SUPPORTED,
-            "This version does not use imagePullSecrets yet: every image is pulled without credentials",
+            ConditionType.PULL_SECRETS, *pull_secrets.usable(cache.spec.images, observed.pull_secrets),
         ))
     before = {c.type: c for c in cache.status.conditions}
     return tuple(
@@ -105,17 +107,24 @@ def _condition(
 def _events(cache: Cache, status: Status) -> tuple[Event, ...]:
     events = []
     before, number = cache.status, status.attempt.number if status.attempt else 0
-    ready = next((c for c in status.conditions if c.type == ConditionType.READY), None)
+    ready = _of_type(ConditionType.READY, status)
     if status.phase is not None and ready is not None and status.phase != before.phase:
         kind = "Warning" if status.phase in _BROKEN else "Normal"
-        events.append((kind, ready.reason, status.message or ""))
+        events.append(_event(cache, kind, ready.reason, status.message or "", number))
     lost = status.attempt is not None and status.attempt.state is AttemptState.LOST
     if lost and status.attempt != before.attempt and status.phase is Phase.CREATING:
-        events.append(("Warning", ConditionReason.RETRY_SCHEDULED, status.message or ""))
-    return tuple(
-        # The key holds what makes this moment of the cache's life unlike any other.
-        Event(kind, reason, message, hashlib.sha256(
-            f"{cache.uid}/{cache.generation}/{number}/{before.phase}/{reason}".encode()
-        ).hexdigest()[:16])
-        for kind, reason, message in events
-    )
+        events.append(_event(cache, "Warning", ConditionReason.RETRY_SCHEDULED, status.message or "", number))
+    secrets, told = _of_type(ConditionType.PULL_SECRETS, status), _of_type(ConditionType.PULL_SECRETS, before)
+    if secrets is not None and secrets.status == "False" and (told is None or told.message != secrets.message):
+        events.append(_event(cache, "Warning", secrets.reason, secrets.message, secrets.message))
+    return tuple(events)
+
+
+def _event(cache: Cache, kind: str, reason: str, message: str, moment: object) -> Event:
+    # The key holds what makes this moment of the cache's life unlike any other.
+    key = f"{cache.uid}/{cache.generation}/{moment}/{cache.status.phase}/{reason}"
+    return Event(kind, reason, message, hashlib.sha256(key.encode()).hexdigest()[:16])
+
+
+def _of_type(kind: ConditionType, status: Status) -> Condition | None:
+    return next((c for c in status.conditions if c.type == kind), None)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from imagecache_operator import names
+from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.imagecache import Attempt, AttemptState, ImageStatus, Spec, VolumeStatus
-from imagecache_operator.planning import attempts, images, wording
+from imagecache_operator.planning import attempts, images, pull_secrets, wording
 from imagecache_operator.planning.children import volume
 from imagecache_operator.planning.decision import Manifest, ObjectRef
 from imagecache_operator.planning.observed import Builder, Observed
@@ -40,7 +41,9 @@ class View:
     def attempt(self) -> Attempt | None:
         """The latest attempt, after a look at its Pod."""
         last = self.observed.cache.status.attempt
-        return attempts.followed(last, self.builder, self.now) if last else None
+        if last is None:
+            return None
+        return attempts.followed(last, self.builder, self.settings.builder_start_deadline, self.now)
 
     @property
     def retry_asked(self) -> bool:
@@ -56,21 +59,34 @@ class View:
         return self.observed.cache.status.images or images.waiting(self.spec.images)
 
     @property
-    def recorded_builders(self) -> tuple[ObjectRef, ...]:
-        """Builder Pods that may go: the status that was read (not the one about to be written) holds their end."""
+    def ended_attempts(self) -> tuple[ObjectRef, ...]:
+        """Pods and Secrets of attempts whose end is in the status that was read (not in the one about to be
+        written), and which may therefore go."""
         last = self.observed.cache.status.attempt
         kept = last.number if last and last.state in (AttemptState.STARTING, AttemptState.RUNNING) else None
-        # Pods of other attempts go too: there are some where somebody has emptied the status.
-        return tuple(
-            ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting and b.attempt != kept
+        # Those of other attempts go too: there are some where somebody has emptied the status.
+        return (
+            *(ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting and b.attempt != kept),
+            *(ObjectRef("Secret", s.name) for s in self.observed.attempt_secrets if s.attempt != kept),
         )
 
     @property
     def asked_again(self) -> bool:
-        """A person wants another attempt: by the annotation, or by an edit since the last one was announced."""
+        """A person wants another attempt: by the annotation, or by an edit of the spec or of a listed Secret since
+        the last one was announced."""
         last = self.observed.cache.status.attempt
         edited = last is not None and last.observed_generation not in (None, self.observed.cache.generation)
-        return self.retry_asked or edited
+        return self.retry_asked or edited or (last is not None and last.pull_secrets != self.pull_secrets)
+
+    @property
+    def pull_secrets(self) -> str | None:
+        """Which versions of the listed Secrets there are now."""
+        return pull_secrets.version(self.observed.pull_secrets)
+
+    @property
+    def credentials(self) -> Credentials:
+        """What the images need of the listed Secrets."""
+        return pull_secrets.needed(self.spec.images, self.observed.pull_secrets)
 
     @property
     def how_to_retry(self) -> str:
@@ -130,10 +146,25 @@ class View:
         return (ObjectRef("PersistentVolumeClaim", seen.name, seen.uid),)
 
     @property
-    def volume_and_builders(self) -> tuple[ObjectRef, ...]:
+    def all_children(self) -> tuple[ObjectRef, ...]:
         """Everything that can be deleted and is not yet on its way."""
         pods = tuple(ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting)
-        return (*pods, *self.deletable_volume)
+        secrets = tuple(ObjectRef("Secret", s.name) for s in self.observed.attempt_secrets)
+        return (*pods, *secrets, *self.deletable_volume)
+
+    @property
+    def missing_class(self) -> str:
+        """Why nothing will ever make the pending volume; empty where something may."""
+        seen = self.observed.volume
+        if seen is None or seen.phase != "Pending" or seen.storage_class in self.observed.storage_classes:
+            return ""
+        there_are = f"there are: {', '.join(self.observed.storage_classes) or 'none'}"
+        if seen.storage_class is None:
+            return (
+                f"The cluster has no default StorageClass, and spec.storageClassName names none ({there_are}). "
+                "Make one the default, or create another ImageCache that names one"
+            )
+        return f"StorageClass {seen.storage_class} does not exist ({there_are}). Create it, or another ImageCache"
 
     @property
     def counted_images(self) -> str:

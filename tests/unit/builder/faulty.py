@@ -85,6 +85,8 @@ class FaultyRegistry:
         self.documents: dict[str, tuple[str, bytes]] = {}
         self.script: dict[str, list[Fault]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.judge: Callable[[Handler], int] = lambda handler: 200
+        self.demand: dict[str, str] = {}
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"registry": self}))
         if authority:
@@ -112,6 +114,10 @@ class FaultyRegistry:
     def fail(self, path: str, *faults: Fault) -> None:
         self.script.setdefault(path, []).extend(faults)
 
+    def guard(self, judge: Callable[[Handler], int], demand: dict[str, str]) -> None:
+        """`judge` says with which status a request is answered, 200 for what it may have; `demand` goes with a 401."""
+        self.judge, self.demand = judge, demand
+
     def paths(self) -> list[str]:
         return [path for path, _ in self.requests]
 
@@ -127,14 +133,21 @@ class Handler(BaseHTTPRequestHandler):
     registry: FaultyRegistry
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:
+    def do_POST(self) -> None:
+        self.do_GET(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+
+    def do_GET(self, form: bytes = b"") -> None:
         path = self.path.partition("?")[0]
         with self.registry.lock:
-            self.registry.requests.append((self.path, {k.lower(): v for k, v in self.headers.items()}))
+            seen = {k.lower(): v for k, v in self.headers.items()} | ({"body": form.decode()} if form else {})
+            self.registry.requests.append((self.path, seen))
             faults = self.registry.script.get(path, [])
             fault = faults.pop(0) if faults else None
         kind, data = self.registry.documents.get(path, ("", b""))
-        if fault:
+        status = self.registry.judge(self)
+        if status != 200:
+            self.answer(status, b"{}", self.registry.demand if status == 401 else {})
+        elif fault:
             fault(self, data)
         elif not kind:
             self.answer(404, b"{}")

@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.api.conditions import ConditionType
+from imagecache_operator.api.conditions import ConditionReason, ConditionType
+from imagecache_operator.api.credentials import Credential
 from imagecache_operator.api.imagecache import Attempt, AttemptState, Condition, Phase, Spec, Status, VolumeStatus
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, ImageProgress, ImageState, Outcome, Progress
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import Builder, Cache, Neighbour, Observed, Volume
+from imagecache_operator.planning.observed import Builder, Cache, Neighbour, Observed, PullSecret, Volume
 from imagecache_operator.planning.plan import plan
 from imagecache_operator.settings import Settings
 
@@ -28,6 +29,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATED = NOW - timedelta(minutes=5)
 IMAGES = ("busybox:1.36", "registry.example/ml/train:1.4")
 DIGEST = "sha256:" + "d" * 64
+PASSWORD = "pass-word-of-ann"
 GIB = 1024**3
 SETTINGS = Settings(builder_image="operator:test")
 VOLUME = names.volume_name(HOME, UID)
@@ -60,11 +62,25 @@ def status(state: AttemptState | None = None, number: int = 1, phase: Phase = Ph
 
 
 def volume(**fields: Any) -> Volume:
-    return Volume(**{"name": VOLUME, "uid": "volume-1", "phase": "Bound", "requested": "20Gi", **fields})
+    return Volume(**{
+        "name": VOLUME, "uid": "volume-1", "phase": "Bound", "requested": "20Gi", "storage_class": "standard", **fields,
+    })
+
+
+def pull_secret(reference: str = "team-a:regcred", match: str = "registry.example", **fields: Any) -> PullSecret:
+    """A readable Secret with one entry for the registry of the second image."""
+    entry = Credential(match=match, source=reference, username="ann", password=PASSWORD)
+    return PullSecret(**{"reference": reference, "version": "uid/1", "credentials": (entry,), **fields})
+
+
+def missing_secret(reference: str = "team-a:regcred") -> PullSecret:
+    return PullSecret(reference, problem=ConditionReason.SECRET_NOT_FOUND, words="does not exist")
 
 
 def builder(number: int = 1, **fields: Any) -> Builder:
-    return Builder(**{"name": names.builder_name(HOME, UID, 1, number), "attempt": number, **fields})
+    return Builder(**{
+        "name": names.builder_name(HOME, UID, 1, number), "attempt": number, "created": NOW, **fields,
+    })
 
 
 def ended(outcome: Outcome | None, number: int = 1, **fields: Any) -> Builder:
@@ -108,6 +124,7 @@ def seen(cache_or_status: Cache | Status | None = None, *others: Neighbour, **fa
     """What one pass sees. `others` are neighbours; the cache itself is always among them."""
     mine = cache_or_status if isinstance(cache_or_status, Cache) else cache(cache_or_status)
     builders = facts.get("builders", ())
+    facts.setdefault("storage_classes", ("standard",))
     return Observed(cache=mine, home_uid=HOME, neighbours=(itself(mine, builders), *others), **facts)
 
 
@@ -159,6 +176,10 @@ def applied(done: Plan) -> list[str]:
 
 def pod(number: int = 1) -> str:
     return f"Pod/{names.builder_name(HOME, UID, 1, number)}"
+
+
+def secret(number: int = 1) -> str:
+    return f"Secret/{names.builder_name(HOME, UID, 1, number)}"
 
 
 CLAIM = f"PersistentVolumeClaim/{VOLUME}"

@@ -14,9 +14,26 @@ from imagecache_operator.api.imagecache import Attempt, AttemptState, ImageStatu
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, ImageProgress, ImageState, Outcome, Progress
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import Builder, Cache, Neighbour, Observed, Volume
+from imagecache_operator.planning.observed import AttemptSecret, Builder, Cache, Neighbour, Observed, Volume
 
-from .facts import CREATED, GIB, HOME, IMAGES, NOW, SETTINGS, UID, VOLUME, after, builder, itself, planned, seen, spec
+from .facts import (
+    CREATED,
+    GIB,
+    HOME,
+    IMAGES,
+    NOW,
+    SETTINGS,
+    UID,
+    VOLUME,
+    after,
+    builder,
+    itself,
+    missing_secret,
+    planned,
+    pull_secret,
+    seen,
+    spec,
+)
 
 UNFINISHED = (AttemptState.STARTING, AttemptState.RUNNING)
 TIMES = st.integers(-10**6, 10**6).map(lambda s: NOW + timedelta(seconds=s))
@@ -32,6 +49,7 @@ def optional(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 ATTEMPTS = st.builds(
     Attempt, number=NUMBERS, state=st.sampled_from(AttemptState), failures=st.integers(0, 8), reason=WORDS,
     message=TEXTS, finished_at=optional(TIMES), observed_generation=optional(st.integers(1, 2)),
+    pull_secrets=st.sampled_from([None, "other"]),
 )
 IMAGE_STATUSES = st.builds(
     ImageStatus, reference=st.sampled_from(IMAGES), state=st.sampled_from(ImageState), reason=WORDS, message=TEXTS,
@@ -57,7 +75,8 @@ CACHES = st.builds(
 )
 VOLUMES = st.builds(
     Volume, name=st.just(VOLUME), uid=st.sampled_from(["volume-1", "volume-2"]),
-    phase=st.sampled_from(["Pending", "Bound", "Lost"]), requested=st.sampled_from(["20Gi", "40Gi"]),
+    phase=st.sampled_from(["Pending", "Bound", "Lost"]), storage_class=st.sampled_from([None, "standard", "slow"]),
+    requested=st.sampled_from(["20Gi", "40Gi"]),
     deleting=st.booleans(),
 )
 OUTCOMES = st.builds(
@@ -96,6 +115,9 @@ def worlds(draw: st.DrawFn) -> Observed:
     return seen(
         draw(CACHES), *draw(st.lists(NEIGHBOURS, max_size=7, unique_by=lambda n: n.name)),
         volume=draw(optional(VOLUMES)), builders=draw(builders()), progress=draw(optional(REPORTS)),
+        attempt_secrets=tuple(AttemptSecret(f"secret-{n}", n) for n in sorted(draw(st.sets(NUMBERS, max_size=2)))),
+        pull_secrets=draw(st.sampled_from([(), (pull_secret(),), (missing_secret(),), (pull_secret(version="2"),)])),
+        storage_classes=draw(st.sampled_from([(), ("standard",), ("fast", "standard")])),
     )
 
 
@@ -126,8 +148,9 @@ def test_a_plan_keeps_its_promises(world: Observed) -> None:
 
 def _order_of_writes(world: Observed, done: Plan) -> None:
     before = world.cache.status.attempt
-    pods = [m["metadata"] for m in done.create]
-    assert len(pods) <= 1
+    kinds = [m["kind"] for m in done.create]
+    assert kinds in ([], ["Pod"], ["Secret", "Pod"]), "credentials are there before the Pod that waits for them"
+    pods = [m["metadata"] for m in done.create if m["kind"] == "Pod"]
     for made in pods:
         number = int(made["labels"]["imagecache.dev/attempt"])
         assert before is not None, "an attempt is in status before its Pod is made"
@@ -136,6 +159,7 @@ def _order_of_writes(world: Observed, done: Plan) -> None:
         assert not (world.volume and world.volume.deleting)
     if before is not None and before.state in UNFINISHED and not may_be_removed(world):
         mine = {b.name for b in world.builders if b.attempt == before.number}
+        mine |= {s.name for s in world.attempt_secrets if s.attempt == before.number}
         assert mine.isdisjoint(ref.name for ref in done.delete), "its end is not in status yet"
     told = done.status.attempt
     if told is not None and before is not None:
@@ -146,6 +170,7 @@ def _order_of_writes(world: Observed, done: Plan) -> None:
     if done.gone:
         assert world.cache.deleting
         assert world.builders == ()
+        assert world.attempt_secrets == ()
         assert world.volume is None
 
 

@@ -41,7 +41,7 @@ RULES: dict[str, Callable[[Any, Any], bool]] = {
     "no privilege": lambda p, c: "privileged" not in c["securityContext"],
     "no host namespaces": lambda p, c: not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(p),
     "only harmless volumes": lambda p, c: all(
-        set(v) - {"name"} <= {"persistentVolumeClaim", "configMap"} for v in p["volumes"]
+        set(v) - {"name"} <= {"persistentVolumeClaim", "configMap", "secret"} for v in p["volumes"]
     ),
     # serverless clusters
     "no host ports": lambda p, c: "ports" not in c,

@@ -103,13 +103,6 @@ def test_the_time_of_a_condition_moves_with_its_status_only() -> None:
     assert condition(lost).last_transition_time == NOW + MINUTE
 
 
-def test_pull_secrets_are_answered_honestly() -> None:
-    listed = cache(available(), spec=spec(building_config={"image_pull_secrets": ("team-a:regcred",)}))
-    told = condition(planned(seen(listed, volume=volume())), ConditionType.PULL_SECRETS)
-    assert (told.status, told.reason) == ("False", ConditionReason.NOT_SUPPORTED)
-    assert {c.type for c in planned(seen()).status.conditions} == {"Ready", "Reconciling", "Stalled"}
-
-
 @pytest.mark.parametrize(("scene", "kind"), [
     ("image failed", "Warning"), ("volume lost", "Warning"), ("expired", "Warning"), ("deleting", "Normal"),
     ("new", "Normal"),

@@ -19,13 +19,19 @@ from imagecache_operator.settings import Settings
 # Not a user of any image: "nobody". Whoever serves the volume runs as the same user, so that both can read it.
 UID = 65534
 CA_FOLDER = "/etc/imagecache/registry-ca"
+CREDENTIALS_FOLDER = "/etc/imagecache/credentials"
 GENERATION = 1
+
+# A file, not a variable: variables show in `kubectl describe` and in the process table.
+_CREDENTIALS_FILE = {"name": names.ENV_CREDENTIALS_FILE, "value": f"{CREDENTIALS_FOLDER}/{names.CREDENTIALS_KEY}"}
+_CREDENTIALS_MOUNT = {"name": "credentials", "mountPath": CREDENTIALS_FOLDER, "readOnly": True}
 
 
 def manifest(
     cache: Cache, attempt: int, platforms: tuple[str, ...], home_uid: str, settings: Settings,
+    *, with_credentials: bool = False,
 ) -> dict[str, Any]:
-    """The Pod. The cache's spec must be valid."""
+    """The Pod. The cache's spec must be valid. `with_credentials`: it waits for its Secret (`credentials.py`)."""
     if cache.spec is None:
         raise ValueError("a builder needs a valid spec")
     job = BuildJob(
@@ -35,12 +41,13 @@ def manifest(
         capacity=cache.spec.image_cache_size * GIB,
         plain_http=settings.plain_http_registries,
     )
+    name = names.builder_name(home_uid, cache.uid, GENERATION, attempt)
     resources = {"cpu": settings.builder_cpu, "memory": settings.builder_memory}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": names.builder_name(home_uid, cache.uid, GENERATION, attempt),
+            "name": name,
             "namespace": settings.namespace,
             "labels": {
                 **names.child_labels(names.COMPONENT_BUILDER, home_uid, cache.uid),
@@ -79,6 +86,7 @@ def manifest(
                 "env": [
                     {"name": names.ENV_JOB, "value": job.model_dump_json(by_alias=True, exclude_defaults=True)},
                     {"name": names.ENV_CA_FILE, "value": f"{CA_FOLDER}/ca.crt"},
+                    *([_CREDENTIALS_FILE] if with_credentials else []),
                 ],
                 "resources": {"requests": resources, "limits": resources},
                 "securityContext": {
@@ -89,11 +97,15 @@ def manifest(
                 "volumeMounts": [
                     {"name": "cache", "mountPath": names.VOLUME_PATH},
                     {"name": "registry-ca", "mountPath": CA_FOLDER, "readOnly": True},
+                    *([_CREDENTIALS_MOUNT] if with_credentials else []),
                 ],
             }],
             "volumes": [
                 {"name": "cache", "persistentVolumeClaim": {"claimName": names.volume_name(home_uid, cache.uid)}},
                 {"name": "registry-ca", "configMap": {"name": settings.registry_ca, "optional": True}},
+                # Readable by the group, which is the Pod's fsGroup, and by nobody else.
+                *([{"name": "credentials", "secret": {"secretName": name, "defaultMode": 0o440}}]
+                  if with_credentials else []),
             ],
         },
     }

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the listed pull Secrets amount to: credentials for a builder, a version for status, a condition for people.
+
+`view.py` asks for all three. A Secret that cannot be used is a warning, never a failure: its images may be public.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+from imagecache_operator.api.conditions import ConditionReason
+from imagecache_operator.api.credentials import Credentials
+from imagecache_operator.api.reference import InvalidReference, Reference, parse
+from imagecache_operator.planning import wording
+from imagecache_operator.planning.observed import PullSecret
+
+
+def needed(images: Sequence[str], secrets: Sequence[PullSecret]) -> Credentials:
+    """The credentials that some image is tried with, and no others: a builder gets to see nothing else."""
+    everything = Credentials(entries=tuple(entry for secret in secrets for entry in secret.credentials))
+    return everything.needed_by(_references(images))
+
+
+def version(secrets: Sequence[PullSecret]) -> str | None:
+    """Changes when any of the Secrets does, or comes, or goes. None where none is listed."""
+    if not secrets:
+        return None
+    # Made of uids and resource versions. A hash of what is in them would be a gift to whoever guesses passwords.
+    return hashlib.sha256("\n".join(f"{s.reference} {s.version}" for s in secrets).encode()).hexdigest()[:16]
+
+
+def usable(images: Sequence[str], secrets: Sequence[PullSecret]) -> tuple[bool, ConditionReason, str]:
+    """The condition PullSecretsUsable: status, reason, and a sentence that names every Secret worth a look."""
+    broken = [secret for secret in secrets if secret.problem]
+    if broken:
+        what = "; ".join(f"Secret {secret.reference} {secret.words}" for secret in broken)
+        return False, broken[0].problem or ConditionReason.SECRET_INVALID, f"{what}. Images are pulled without it"
+    used = {entry.source for entry in needed(images, secrets).entries}
+    idle = [secret.reference for secret in secrets if secret.reference not in used]
+    message = f"{wording.counted(len(secrets), 'Secret')} read"
+    return True, ConditionReason.SECRETS_READ, message + (
+        f"; nothing for these images in {', '.join(idle)}" if idle else ""
+    )
+
+
+def _references(images: Sequence[str]) -> Iterator[Reference]:
+    for image in images:
+        try:
+            yield parse(image)
+        except InvalidReference:
+            continue  # the builder tells of it

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who the builder says it is: which credentials go where, in which order, and what is said when none is taken."""
+
+from __future__ import annotations
+
+import base64
+import io
+import random
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from imagecache_operator.api.credentials import Credential, Credentials
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.report import Outcome
+from imagecache_operator.builder.check import check
+
+from . import faulty as faults
+from .conftest import Run
+from .faulty import FaultyRegistry, Handler, SmallImage
+
+Private = Callable[..., Outcome]
+
+
+@pytest.fixture
+def image() -> SmallImage:
+    return SmallImage([random.Random(7).randbytes(50_000)])
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def login(
+    match: str, user: str = "ann", password: str = "pass-of-ann", source: str = "a:ann", **more: str,
+) -> Credential:
+    return Credential(match=match, source=source, username=user, password=password, **more)
+
+
+@pytest.fixture
+def private(run: Run, faulty: FaultyRegistry, image: SmallImage) -> Private:
+    """Pulls team/app with these credentials."""
+    return lambda *entries, **more: run(
+        faulty.add("team/app", image), credentials=Credentials(entries=entries), **more,
+    )
+
+
+def wants_basic(*accepted: str, refusal: int = 401) -> Callable[[Handler], int]:
+    """As nginx or a registry with htpasswd: nobody, or only who shows one of these headers."""
+    def judge(handler: Handler) -> int:
+        sent = handler.headers.get("Authorization")
+        return 200 if sent in accepted else refusal if sent else 401
+
+    return judge
+
+
+BASIC = {"WWW-Authenticate": 'Basic realm="here"'}
+
+
+def sent_to(registry: FaultyRegistry) -> list[str | None]:
+    return [headers.get("authorization") for _, headers in registry.requests]
+
+
+def test_basic_credentials_open_the_registry(faulty: FaultyRegistry, private: Private, volume: Path) -> None:
+    faulty.guard(wants_basic(basic("ann", "pass-of-ann")), BASIC)
+    assert private(login(faulty.address)).succeeded
+    assert check(volume) == []
+    assert sent_to(faulty) == [None, *[basic("ann", "pass-of-ann")] * 3], "after the first time without being asked"
+
+
+def test_passwords_may_hold_any_letter(faulty: FaultyRegistry, private: Private) -> None:
+    faulty.guard(wants_basic(basic("änn", "pä:ss wörd €")), BASIC)
+    assert private(login(faulty.address, "änn", "pä:ss wörd €")).succeeded
+
+
+def test_every_candidate_is_tried_the_most_specific_first(faulty: FaultyRegistry, private: Private) -> None:
+    faulty.guard(wants_basic(basic("ann", "right")), BASIC)
+    entries = (
+        login(faulty.address, "ann", "right"), login(f"{faulty.address}/team/app", "bob", "no"),
+        login(f"{faulty.address}/team", "eve", "no"), login("elsewhere.example", "kim", "no"),
+    )
+    assert private(*entries).succeeded
+    tried = list(dict.fromkeys(header for header in sent_to(faulty) if header))
+    assert tried == [basic("bob", "no"), basic("eve", "no"), basic("ann", "right")]
+
+
+@pytest.mark.parametrize("refusal", [401, 403, 404])
+def test_a_registry_that_hides_what_one_may_not_see_is_asked_as_the_next(
+    refusal: int, faulty: FaultyRegistry, private: Private,
+) -> None:
+    faulty.guard(wants_basic(basic("ann", "right"), refusal=refusal), BASIC)
+    assert private(login(f"{faulty.address}/team", "bob", "no"), login(faulty.address, "ann", "right")).succeeded
+
+
+def test_anonymous_comes_last_and_may_open_a_public_image(
+    faulty: FaultyRegistry, elsewhere: FaultyRegistry, private: Private,
+) -> None:
+    """A token service that refuses a wrong password and gives a token to anybody who shows none: as Docker Hub."""
+    elsewhere.documents["/token"] = ("application/json", b'{"token": "for-all"}')
+    elsewhere.guard(lambda handler: 401 if handler.headers.get("Authorization") else 200, {})
+    faulty.guard(lambda h: 200 if h.headers.get("Authorization") == "Bearer for-all" else 401, {
+        "WWW-Authenticate": f'Bearer realm="https://{elsewhere.address}/token",service="s"',
+    })
+    assert private(login(faulty.address, password="ran-out")).succeeded
+    assert sent_to(elsewhere) == [basic("ann", "ran-out"), None]
+
+
+def test_a_password_buys_a_token_and_only_the_token_service_sees_it(
+    faulty: FaultyRegistry, elsewhere: FaultyRegistry, private: Private,
+) -> None:
+    elsewhere.documents["/token"] = ("application/json", b'{"token": "t0ken", "expires_in": 300}')
+    elsewhere.guard(wants_basic(basic("ann", "pass-of-ann")), BASIC)
+    faulty.guard(lambda h: 200 if h.headers.get("Authorization") == "Bearer t0ken" else 401, {
+        "WWW-Authenticate": f'Bearer realm="https://{elsewhere.address}/token",service="s"',
+    })
+    assert private(login(faulty.address)).succeeded
+    assert set(sent_to(faulty)) == {None, "Bearer t0ken"}
+    assert sent_to(elsewhere) == [basic("ann", "pass-of-ann")], "one token for all requests"
+    asked = parse_qs(elsewhere.requests[0][0].partition("?")[2])
+    assert asked == {"service": ["s"], "scope": ["repository:team/app:pull"]}
+
+
+def test_an_identity_token_is_sent_in_a_form_and_never_in_a_url(
+    faulty: FaultyRegistry, elsewhere: FaultyRegistry, private: Private,
+) -> None:
+    elsewhere.documents["/token"] = ("application/json", b'{"access_token": "t0ken"}')
+    faulty.guard(lambda h: 200 if h.headers.get("Authorization") == "Bearer t0ken" else 401, {
+        "WWW-Authenticate": f'Bearer realm="https://{elsewhere.address}/token",service="s"',
+    })
+    assert private(login(faulty.address, "<token>", "", identity_token="identity")).succeeded
+    (path, headers), = elsewhere.requests
+    assert path == "/token"
+    assert "authorization" not in headers
+    assert parse_qs(headers["body"])["refresh_token"] == ["identity"]
+    assert parse_qs(headers["body"])["grant_type"] == ["refresh_token"]
+
+
+def test_a_registry_token_is_shown_as_it_is(faulty: FaultyRegistry, private: Private) -> None:
+    faulty.guard(lambda h: 200 if h.headers.get("Authorization") == "Bearer given" else 401, {
+        "WWW-Authenticate": 'Bearer realm="https://127.0.0.1:1/token",service="s"',
+    })
+    assert private(login(faulty.address, "", "", registry_token="given")).succeeded
+
+
+def test_credentials_do_not_follow_a_redirect(
+    faulty: FaultyRegistry, elsewhere: FaultyRegistry, private: Private, image: SmallImage,
+) -> None:
+    blob = image.layer_digests[0]
+    elsewhere.documents["/storage"] = ("application/octet-stream", image.blobs[blob])
+    faulty.guard(wants_basic(basic("ann", "pass-of-ann")), BASIC)
+    faulty.fail(f"/v2/team/app/blobs/{blob}", faults.redirects(f"https://{elsewhere.address}/storage"))
+    assert private(login(faulty.address)).succeeded
+    assert sent_to(elsewhere) == [None]
+
+
+def test_credentials_are_not_for_a_token_service_without_tls(faulty: FaultyRegistry, private: Private) -> None:
+    faulty.guard(lambda h: 401, {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="s"'})
+    assert private(login(faulty.address)).images[0].reason is Reason.TLS_FAILED
+
+
+@pytest.mark.parametrize(("statuses", "reason", "words"), [
+    ({"bob": 401, "ann": 401}, Reason.UNAUTHORIZED, ["does not take the credentials of b:bob, a:ann"]),
+    ({"bob": 401, "ann": 403}, Reason.DENIED, ["denies access to team/app", "a:ann"]),
+    ({"bob": 403, "ann": 404}, Reason.DENIED, ["b:bob"]),
+    ({"bob": 404, "ann": 401}, Reason.NOT_FOUND, ["no image", "a:ann are not taken"]),
+    ({"bob": 404, "ann": 404}, Reason.NOT_FOUND, ["no image"]),
+])
+def test_what_is_said_when_nobody_is_let_in(
+    statuses: dict[str, int], reason: Reason, words: list[str], faulty: FaultyRegistry, private: Private,
+    output: io.StringIO,
+) -> None:
+    answers = {basic(user, "pass-of-" + user): status for user, status in statuses.items()}
+    faulty.guard(lambda h: answers.get(h.headers.get("Authorization") or "", 401), BASIC)
+    outcome = private(
+        login(f"{faulty.address}/team", "bob", "pass-of-bob", "b:bob"), login(faulty.address, "ann", "pass-of-ann"),
+    )
+    (result,) = outcome.images
+    assert result.reason is reason
+    assert [word for word in words if word not in result.message] == []
+    for hidden in ("pass-of-", *answers, *(header.partition(" ")[2] for header in answers)):
+        assert hidden not in outcome.model_dump_json() + output.getvalue()
+
+
+def test_wrong_credentials_are_the_affair_of_one_image(
+    faulty: FaultyRegistry, elsewhere: FaultyRegistry, run: Run, image: SmallImage,
+) -> None:
+    faulty.guard(lambda h: 401, BASIC)
+    outcome = run(
+        faulty.add("team/app", image), elsewhere.add("team/app", image),
+        credentials=Credentials(entries=(login(faulty.address),)),
+    )
+    assert [i.reason for i in outcome.images] == [Reason.UNAUTHORIZED, None]
+    assert sent_to(elsewhere) == [None] * 3
