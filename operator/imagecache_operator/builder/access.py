@@ -37,7 +37,11 @@ _Key = tuple[str, str, str, str, Login]  # host, realm, service, scope, login
 
 
 class Refused(Exception):
-    """The registry, or the token service that it names, does not let this login in."""
+    """The registry, or the token service that it names, does not let this login in: with 401, or with 403."""
+
+    def __init__(self, status: int = 401) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class Access:
@@ -92,7 +96,7 @@ class Access:
             if known and known != refused:
                 return known
             if login and login.registry_token:
-                if refused:
+                if refused or not _TOKEN.fullmatch(login.registry_token):
                     raise Refused
                 self._tokens[key] = login.registry_token, float("inf")
             else:
@@ -105,7 +109,7 @@ class Access:
         raise_for_trouble(response, asked)
         try:
             if response.status != 200:
-                raise Refused
+                raise Refused(403 if response.status == 403 else 401)
             with failures_in_words(asked):
                 body = response.read(_LONGEST_ANSWER)
         finally:

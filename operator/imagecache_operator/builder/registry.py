@@ -154,14 +154,16 @@ class Registries:
         """The answer to the first login that is let in. Raises Trouble, and ImageError when none is."""
         refusals: list[tuple[Login, int]] = []
         for login in self._access.logins(reference):
-            response = self._get_as(login, reference, what, headers)
-            if response is not None and response.status in (200, 206):
+            try:
+                response = self._get_as(login, reference, what, headers)
+            except Refused as refused:
+                refusals.append((login, refused.status))
+                continue
+            status = response.status
+            if status in (200, 206):
                 self._access.served(reference, login)
                 return response
-            status = 401
-            if response is not None:
-                status = response.status
-                response.close()
+            response.close()
             refusals.append((login, status))
             # Registries hide what somebody may not see: to the next login, "not found" may turn into the image.
             if status not in (401, 403, 404):
@@ -170,8 +172,8 @@ class Registries:
 
     def _get_as(
         self, login: Login, reference: Reference, what: str, headers: dict[str, str],
-    ) -> urllib3.BaseHTTPResponse | None:
-        """The registry's answer to this login, None where it does not even get a token."""
+    ) -> urllib3.BaseHTTPResponse:
+        """The registry's answer to this login. Raises Refused where it does not even get a token."""
         host, path = reference.host, reference.path
         name = "registry-1.docker.io" if host == DEFAULT_HOST else host
         url = f"{self._transport.scheme(name)}://{name}/v2/{path}/{what}"
@@ -180,11 +182,7 @@ class Registries:
         if response.status == 401:
             demand = ", ".join(response.headers.getlist("WWW-Authenticate"))
             response.close()
-            try:
-                answer = self._access.answer(host, path, login, demand, sent)
-            except Refused:
-                return None
-            response = self._transport.get(url, headers, answer)
+            response = self._transport.get(url, headers, self._access.answer(host, path, login, demand, sent))
         raise_for_trouble(response, host)
         return response
 

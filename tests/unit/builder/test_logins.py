@@ -182,6 +182,27 @@ def test_what_is_said_when_nobody_is_let_in(
         assert hidden not in outcome.model_dump_json() + output.getvalue()
 
 
+def test_a_token_service_may_deny(
+    faulty: FaultyRegistry, elsewhere: FaultyRegistry, private: Private,
+) -> None:
+    elsewhere.guard(lambda h: 403 if h.headers.get("Authorization") else 401, {})
+    faulty.guard(lambda h: 401, {"WWW-Authenticate": f'Bearer realm="https://{elsewhere.address}/token",service="s"'})
+    (result,) = private(login(faulty.address)).images
+    assert result.reason is Reason.DENIED
+    assert "a:ann" in result.message
+
+
+@pytest.mark.parametrize("token", ["s3cret\nX: y", "s3cr\u20act", " "])
+def test_a_registry_token_that_no_header_can_carry_is_not_taken(
+    token: str, faulty: FaultyRegistry, elsewhere: FaultyRegistry, private: Private, output: io.StringIO,
+) -> None:
+    elsewhere.guard(lambda h: 401, {})
+    faulty.guard(lambda h: 401, {"WWW-Authenticate": f'Bearer realm="https://{elsewhere.address}/token",service="s"'})
+    outcome = private(login(faulty.address, "", "", registry_token=token))
+    assert outcome.images[0].reason is Reason.UNAUTHORIZED
+    assert "s3cr" not in outcome.model_dump_json() + output.getvalue()
+
+
 def test_wrong_credentials_are_the_affair_of_one_image(
     faulty: FaultyRegistry, elsewhere: FaultyRegistry, run: Run, image: SmallImage,
 ) -> None:
