@@ -32,8 +32,7 @@ def cache(obj: Object) -> Cache:
     try:
         spec = Spec.model_validate(obj.get("spec") or {})
     except ValidationError as invalid:
-        first = invalid.errors()[0]
-        error = f"spec.{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        error = _spec_error(invalid)
     return Cache(
         name=meta["name"],
         uid=meta["uid"],
@@ -46,6 +45,16 @@ def cache(obj: Object) -> Cache:
         retry=(meta.get("annotations") or {}).get(names.ANNOTATION_RETRY),
         resource_version=meta.get("resourceVersion", ""),
     )
+
+
+def _spec_error(invalid: ValidationError) -> str:
+    """The first mistake: which field, and what is wrong with it."""
+    first = invalid.errors()[0]
+    words = first["msg"]
+    if first["type"] == "string_pattern_mismatch" and first["loc"][0] == "images":
+        # The pattern is 458 characters that help nobody.
+        words = "this is no image reference; write it as for a Pod: [host[:port]/]path[:tag][@sha256:digest]"
+    return f"{'.'.join(('spec', *map(str, first['loc'])))}: {words}"
 
 
 def status(obj: Object) -> Status:
