@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.cluster import Cluster, cache
+from tests.support import private_registry
 from tests.support.install import install
 from tests.support.kube import Cache, Kube
+from tests.support.private_registry import PrivateRegistry
 from tests.support.upstream import Upstream
 
 
@@ -24,6 +26,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def upstream(cluster: Cluster) -> Upstream:
     """The registry with all test images, as registry.test:5000 (and slow.test:5000, see `slow_link`)."""
     return Upstream.start(cluster, cache.home() / "upstream")
+
+
+@pytest.fixture(scope="session")
+def basic_registry(upstream: Upstream) -> PrivateRegistry:
+    """basic.test:5000, which gives everything to whoever has a password."""
+    return private_registry.start_basic(upstream, cache.home() / "private")
+
+
+@pytest.fixture(scope="session")
+def token_registry(upstream: Upstream) -> PrivateRegistry:
+    """token.test:5000, which gives each account what its token of auth.test:5001 says."""
+    return private_registry.start_token(upstream, cache.home() / "private")
 
 
 @pytest.fixture(scope="session")

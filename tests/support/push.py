@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pushes test images to a registry, over HTTPS. Called by `upstream` and by tests with a registry process.
+"""Pushes test images to a registry, over HTTPS. Called by whoever starts one, and by tests.
 
 Not skopeo: tests use that to judge results, and a registry should hold exactly the bytes that `images` made,
-an index with all its entries too. Pushing again what is there costs one request an image.
+an index with all its entries too. Pushing again what is there costs one request an image, with tokens three.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
@@ -14,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import urllib3
 
 from .images import Blob, Image, Manifest
+from .token_service.service import Account
 
 TIMEOUT = urllib3.Timeout(connect=5, read=60)
 
@@ -23,20 +26,27 @@ class PushError(Exception):
 
 
 class Pusher:
-    """Pushes to one registry: `address` is host:port as this process reaches it."""
+    """Pushes to one registry: `address` is host:port as this process reaches it.
 
-    def __init__(self, address: str, ca_file: Path, credentials: tuple[str, str] | None = None) -> None:
+    So is `token_address` for the token service, whose name may be known only beside the cluster.
+    """
+
+    def __init__(
+        self, address: str, ca_file: Path, account: Account | None = None, token_address: str | None = None
+    ) -> None:
         self.address = address
         self._base = f"https://{address}"
+        self._token_address = token_address
         self._pool = urllib3.PoolManager(ca_certs=str(ca_file), timeout=TIMEOUT, retries=False)
-        basic = ":".join(credentials) if credentials else None
-        self._headers = dict(urllib3.make_headers(basic_auth=basic))
+        basic = f"{account.name}:{account.password}" if account else None
+        self._login = dict(urllib3.make_headers(basic_auth=basic))
+        self._authorization = self._login
 
     def answers(self) -> bool:
-        """Whether a registry answers, whatever it thinks of us."""
+        """Whether a registry answers, and lets us in."""
         try:
-            return self._pool.request("GET", f"{self._base}/v2/", headers=self._headers).status in (200, 401)
-        except urllib3.exceptions.HTTPError:
+            return self._send("GET", f"{self._base}/v2/").status == 200
+        except (urllib3.exceptions.HTTPError, PushError):
             return False
 
     def push(self, image: Image) -> None:
@@ -84,7 +94,41 @@ class Pusher:
         headers: dict[str, str] | None = None,
         body: BinaryIO | bytes | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        answer = self._pool.request(method, url, headers=self._headers | (headers or {}), body=body, redirect=False)
+        answer = self._send(method, url, headers, body)
         if answer.status not in expected:
             raise PushError(f"{method} {url}: status {answer.status}: {answer.data[:500]!r}")
         return answer
+
+    def _send(
+        self, method: str, url: str, headers: dict[str, str] | None = None, body: BinaryIO | bytes | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        """Once; and once more with the token that the registry asks for."""
+        answer = self._send_once(method, url, headers, body)
+        asked = challenge(answer)
+        if answer.status != 401 or "realm" not in asked:
+            return answer
+        self._authorization = {"Authorization": f"Bearer {self._token(asked)}"}
+        return self._send_once(method, url, headers, body)
+
+    def _send_once(
+        self, method: str, url: str, headers: dict[str, str] | None, body: BinaryIO | bytes | None
+    ) -> urllib3.BaseHTTPResponse:
+        if body is not None and not isinstance(body, bytes):
+            body.seek(0)
+        sent = self._authorization | (headers or {})
+        return self._pool.request(method, url, headers=sent, body=body, redirect=False)
+
+    def _token(self, asked: dict[str, str]) -> str:
+        realm = urlsplit(asked["realm"])
+        url = realm._replace(netloc=self._token_address or realm.netloc).geturl()
+        query = [(name, asked[name]) for name in ("service", "scope") if name in asked]
+        answer = self._pool.request("GET", url, fields=query, headers=self._login)
+        if answer.status != 200:
+            raise PushError(f"{url}: status {answer.status}: {answer.data[:500]!r}")
+        return str(json.loads(answer.data)["token"])
+
+
+def challenge(answer: urllib3.BaseHTTPResponse) -> dict[str, str]:
+    """What a registry wants to see instead, if that is a token: realm, service, scope, error."""
+    demand = answer.headers.get("WWW-Authenticate", "")
+    return dict(re.findall(r'(\w+)="([^"]*)"', demand)) if demand.startswith("Bearer ") else {}

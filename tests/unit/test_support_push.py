@@ -21,13 +21,11 @@ import urllib3
 
 from tests.support import programs, tls
 from tests.support.images import Image, declare_larger, make_images
-from tests.support.push import Pusher, PushError
+from tests.support.push import Pusher
 from tests.support.registry_process import running_registry
 from tests.support.tls import Authority
 
 NAMES = ["base/tools:1.0", "team/app:2.1", "team/web:zstd", "team/multi:1.0", "data/only:5"]
-# htpasswd -nbB -C 5 puller secret
-HTPASSWD = "puller:$2y$05$OMcwB7II/gClj1C7tIWn..bEF5NALaZT1mfLLrbqapCM6R6IUSdzO\n"
 
 
 @pytest.fixture(scope="module")
@@ -99,22 +97,6 @@ def test_pushing_again_sends_nothing(
     monkeypatch.setattr(urllib3.PoolManager, "request", record)
     Pusher(address, authority.ca_file).push(images["team/app:2.1"])
     assert sent == ["HEAD"]
-
-
-def test_credentials_are_sent_and_needed(
-    images: Mapping[str, Image], authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "htpasswd").write_text(HTPASSWD)
-    monkeypatch.setenv("REGISTRY_AUTH", "htpasswd")
-    monkeypatch.setenv("REGISTRY_AUTH_HTPASSWD_REALM", "test")
-    monkeypatch.setenv("REGISTRY_AUTH_HTPASSWD_PATH", str(tmp_path / "htpasswd"))
-    image = images["base/tools:1.0"]
-    with registry(tmp_path, authority) as stranger:
-        with pytest.raises(PushError, match="status 401"):
-            stranger.push(image)
-        Pusher(stranger.address, authority.ca_file, ("puller", "secret")).push(image)
-        source = f"docker://{stranger.address}/{image.name}"
-        assert skopeo(authority, "inspect", "--creds=puller:secret", "--raw", source) == image.top.data
 
 
 def test_a_registry_of_another_authority_gets_nothing(
