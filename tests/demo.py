@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make demo`: see it work, on a real cluster, from nothing to Pods that run from a cache.
+"""`make demo`: see it work, on a real cluster, from nothing to Pods that run from a cache, private
+images, images that cannot be had, and a cache that is deleted.
 
 It uses what the end-to-end tests use, and leaves everything running to look around.
 """
@@ -7,6 +8,7 @@ It uses what the end-to-end tests use, and leaves everything running to look aro
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
 from tests.cluster import DEFAULT_NAME, ClusterError, cache, up
-from tests.support import slow_link, volume_server
+from tests.support import private_registry, slow_link, volume_server
 from tests.support.install import install
 from tests.support.kube import Cache, Kube
 from tests.support.upstream import PORT, SLOW_HOST, Upstream
@@ -23,6 +25,7 @@ CACHE = "demo"
 # About two seconds a megabyte would bore, no limit at all would show nothing: 4 MB/s lets the bars move.
 LINK = 4_000_000
 PATIENCE = 180.0
+TEAMS = ("team-a", "team-b")
 ENDED = ("Available", "Failed")
 
 
@@ -73,6 +76,7 @@ def _demo(name: str) -> None:
         begun = time.monotonic()
         server.start_pod(pod, reference, node)
         console.print(f"         {server.on_node(reference):62} runs on {node} after {time.monotonic() - begun:.1f} s")
+    _private(console, step, upstream, kube)
     step("Done")
     console.print(
         f"""
@@ -80,16 +84,58 @@ Look around:
   eval "$(.venv/bin/python -m tests.cluster env --name {name})"
   kubectl get imagecaches -o wide
   kubectl describe imagecache {CACHE}
-  kubectl -n imagecache-system get pods,pvc
+  kubectl -n imagecache-system get pods,pvc,secrets
   kubectl explain imagecache.spec
-Remove the cache, with its volume:
+Remove the caches, with their volumes:
   kubectl -n imagecache-system delete pod,service,configmap -l {volume_server.SELECTOR}
-  kubectl delete imagecache {CACHE}
+  kubectl delete imagecaches --all
 Remove everything:
   make cluster-down NAME={name}
 """,
         markup=False,
     )
+
+
+def _private(console: Console, step: Callable[[str], None], upstream: Upstream, kube: Kube) -> None:
+    """What two teams keep to themselves; what nobody can have; and that a deleted cache leaves nothing."""
+    step("A registry that asks who is there, and two teams with a pull Secret each, in namespaces of their own")
+    registry = private_registry.start_token(upstream, cache.home() / "private")
+    host, kubectl = f"{registry.host}:{PORT}", kube.cluster.kubectl
+    for team in TEAMS:
+        kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": team}})
+        kubectl("-n", team, "delete", "secret", "regcred", "--ignore-not-found")
+        kubectl(
+            "-n", team, "create", "secret", "docker-registry", "regcred", f"--docker-server={host}/{team}",
+            f"--docker-username={team}", f"--docker-password={registry.accounts[team].password}",
+        )
+        console.print(f"         Secret {team}:regcred is for {host}/{team}")
+    private, broken = Cache(kube, "demo-private"), Cache(kube, "demo-broken")
+    for made in (private, broken):
+        made.delete()
+    private.apply(map(registry.reference, ("team-a/tools:1.0", "team-b/data:1.0")), _secrets(*TEAMS))
+    broken.apply(
+        [registry.reference("team-a/tools:1.0"), f"{host}/team-a/tools:no-such-tag",
+         registry.reference("closed/tools:1.0")],
+        _secrets("team-a"),
+    )
+    step("An ImageCache of a private image of each team, and one of a missing and a forbidden image")
+    for made in (private, broken):
+        status = _follow(console, made)
+        console.print(f"         {made.name} is {status.get('phase')}: {status.get('message')}")
+    if (private.status["phase"], broken.status["phase"]) != ("Available", "Failed"):
+        raise click.ClickException("that is not what should have become of them")
+
+    step("kubectl delete imagecache demo-private")
+    uid = private.uid
+    private.delete()
+    left = [f"{child['kind']} {child['metadata']['name']}" for child in private.children(uid)]
+    if left:
+        raise click.ClickException(f"still there: {', '.join(left)}")
+    console.print("         its volume, its builder Pod and the copies of its Secrets are gone")
+
+
+def _secrets(*teams: str) -> dict[str, Any]:
+    return {"buildingConfig": {"imagePullSecrets": [f"{team}:regcred" for team in teams]}}
 
 
 def _follow(console: Console, demo: Cache) -> dict[str, Any]:

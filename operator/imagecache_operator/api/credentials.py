@@ -93,7 +93,7 @@ def parse(text: str, source: str, *, legacy: bool = False) -> tuple[Credential, 
     entries = [_entry(key, value, source) for key, value in auths.items() if value is not None]
     found = tuple(e for e in entries if e.username or e.password or e.identity_token or e.registry_token)
     if not found:
-        raise InvalidCredentials("holds no credentials; a configuration that points to a credential store has none")
+        raise InvalidCredentials("holds no credentials (one that points to a credential store does not either)")
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from imagecache_operator.api.imagecache import Attempt, AttemptState, Phase
-from imagecache_operator.api.reasons import TRANSIENT
+from imagecache_operator.api.reasons import TRANSIENT, Reason
 from imagecache_operator.api.report import Outcome
 from imagecache_operator.planning import wording
 from imagecache_operator.planning.observed import Builder, Neighbour
@@ -67,6 +67,10 @@ def followed(attempt: Attempt, builder: Builder | None, start_within: timedelta,
     if builder.outcome is None:
         because = builder.ended_because or "it ended without saying why"
         return _lost(attempt, REASON_ENDED, f"the builder Pod ended before it had finished: {because}", now)
+    if builder.outcome.reason is Reason.CANCELLED and builder.ended_because:
+        # Asked to stop, it can only say so; who asked is known to Kubernetes: an eviction, a deadline, a drained node.
+        why = f"the builder Pod was stopped before it had finished: {builder.ended_because}"
+        return _lost(attempt, Reason.CANCELLED, why, now)
     return _judged(attempt, builder.outcome, now)
 
 

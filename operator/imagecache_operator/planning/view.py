@@ -172,4 +172,5 @@ class View:
 
     def why_lost(self, attempt: Attempt) -> str:
         """Why that attempt ended without success, as part of a sentence."""
-        return images.failure(self.images) if attempt.reason == attempts.REASON_IMAGES else attempt.message or "unknown"
+        of_images = attempt.reason == attempts.REASON_IMAGES
+        return (images.failure(self.images) if of_images else attempt.message or "unknown").rstrip(".")

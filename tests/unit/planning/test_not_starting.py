@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A builder Pod that does not start: people hear what it waits for, and after a while it counts as a failed attempt."""
+"""A builder Pod that does not start, or is stopped: people hear what it waits for or who stopped it, and in the
+end it counts as a failed attempt."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from datetime import timedelta
 import pytest
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import AttemptState, Phase
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.report import Outcome
 
 from .facts import (
     CLAIM,
@@ -20,6 +23,7 @@ from .facts import (
     builder,
     cache,
     deleted,
+    ended,
     planned,
     pod,
     reason,
@@ -89,3 +93,13 @@ def test_a_pending_volume_of_a_class_that_exists_is_only_waited_for() -> None:
 def test_a_waiting_pod_without_its_claim_gets_one() -> None:
     done = planned(seen(status(AttemptState.RUNNING), builders=(builder(),)))
     assert applied(done) == [CLAIM]
+
+
+def test_who_stopped_a_builder_is_told_by_kubernetes_and_not_by_the_builder() -> None:
+    stopped = Outcome(reason=Reason.CANCELLED, message="The builder was told to stop.")
+    over = ended(stopped, ended_because="Evicted (disk)")
+    facts = seen(status(AttemptState.RUNNING), volume=volume(), builders=(over,))
+    done = planned(facts)
+    assert (attempt_of(done).state, attempt_of(done).reason) == (AttemptState.LOST, "Cancelled")
+    assert attempt_of(done).message == "the builder Pod was stopped before it had finished: Evicted (disk)"
+    assert "Evicted (disk). The next one starts" in (done.status.message or "")
