@@ -8,15 +8,14 @@ tests, which give these logins to kubelets and builders.
 from __future__ import annotations
 
 import base64
-import ctypes
-import ctypes.util
 import hashlib
 import hmac
 import json
 import secrets
-import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import bcrypt
 
 from . import private_files
 from .token_service.service import Account
@@ -75,16 +74,11 @@ def dockercfg(logins: Mapping[str, Login]) -> str:
 
 
 def htpasswd(accounts: Iterable[Account]) -> str:
-    """A password file. Distribution takes bcrypt only, which is in the C library's crypt() on every Linux."""
-    crypt = ctypes.CDLL(ctypes.util.find_library("crypt")).crypt
-    crypt.restype = ctypes.c_char_p
-    alphabet = string.ascii_letters + string.digits + "./"
-    lines = []
-    for account in accounts:
-        salt = "".join(secrets.choice(alphabet) for _ in range(22))
-        hashed = crypt(account.password.encode(), f"$2y$05${salt}".encode()).decode()
-        lines.append(f"{account.name}:{hashed}\n")
-    return "".join(lines)
+    """A password file. Distribution takes bcrypt only; it computes one for each request, so the cost is low."""
+    return "".join(
+        f"{account.name}:{bcrypt.hashpw(account.password.encode(), bcrypt.gensalt(5)).decode()}\n"
+        for account in accounts
+    )
 
 
 def _auth(name: str, password: str) -> str:
