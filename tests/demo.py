@@ -101,14 +101,14 @@ def _private(console: Console, step: Callable[[str], None], upstream: Upstream, 
     step("A registry that asks who is there, and two teams with a pull Secret each, in namespaces of their own")
     registry = private_registry.start_token(upstream, cache.home() / "private")
     host, kubectl = f"{registry.host}:{PORT}", kube.cluster.kubectl
-    for team in TEAMS:
+    for team, server in zip(TEAMS, (host, f"{host}/team-b"), strict=True):
         kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": team}})
         kubectl("-n", team, "delete", "secret", "regcred", "--ignore-not-found")
         kubectl(
-            "-n", team, "create", "secret", "docker-registry", "regcred", f"--docker-server={host}/{team}",
+            "-n", team, "create", "secret", "docker-registry", "regcred", f"--docker-server={server}",
             f"--docker-username={team}", f"--docker-password={registry.accounts[team].password}",
         )
-        console.print(f"         Secret {team}:regcred is for {host}/{team}")
+        console.print(f"         Secret {team}:regcred is for {server}")
     private, broken = Cache(kube, "demo-private"), Cache(kube, "demo-broken")
     for made in (private, broken):
         made.delete()

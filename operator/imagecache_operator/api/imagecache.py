@@ -137,7 +137,8 @@ class Spec(Model):
     )
     stored_as: StoredAs = Field(
         default=StoredAs.DECOMPRESSED,
-        description="The form in which layers lie on the volume.",
+        description="The form in which layers lie on the volume: Decompressed (plain tars), Original (as pulled: "
+        "digests and signatures hold, and it is built fastest) or Zstd (smallest, and fastest to unpack on nodes).",
         json_schema_extra=_rules(_cel("self == oldSelf", "storedAs cannot change; create another ImageCache instead")),
     )
     storage_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = Field(

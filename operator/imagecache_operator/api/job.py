@@ -20,6 +20,8 @@ class StoredAs(StrEnum):
     """The form in which layers lie on the volume."""
 
     DECOMPRESSED = "Decompressed"
+    ORIGINAL = "Original"
+    ZSTD = "Zstd"
 
 
 class BuildJob(Model):

@@ -117,6 +117,14 @@ def parse(text: str) -> Reference:
     return Reference(host, path, tag or None, digest or None)
 
 
+def canonical(text: str) -> str:
+    """The full text that `text` stands for, or `text` itself where it stands for no image."""
+    try:
+        return parse(text).canonical
+    except InvalidReference:
+        return text
+
+
 def _split_host(text: str) -> tuple[str, str]:
     match = _STARTS_WITH_HOST.match(text)
     if not match:

@@ -10,24 +10,26 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
 from imagecache_operator.builder.errors import ImageError, cancelled
 from imagecache_operator.builder.fetch import Fetcher, Layer
+from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import Layout, Repository, open_layout
-from imagecache_operator.builder.manifest import digest_of
+from imagecache_operator.builder.manifest import Descriptor, digest_of
 from imagecache_operator.builder.plan import ImagePlan, Planner
 from imagecache_operator.builder.platforms import Platform
 from imagecache_operator.builder.progress import Board
 from imagecache_operator.builder.registry import Registries
 from imagecache_operator.builder.report import Lines, ProgressLines
-from imagecache_operator.builder.rewrite import decompressed
+from imagecache_operator.builder.rewrite import as_it_is, written_anew
 from imagecache_operator.builder.schedule import check_fit, missing_layers, run_all
 from imagecache_operator.builder.space import Space
 
@@ -68,8 +70,9 @@ class _Build:
         self._board = Board(len(job.images))
         self._progress = ProgressLines(lines, self._board)
         self._space = Space(job.capacity, layout.used(), layout.free())
+        self._form = FORMS[job.stored_as]
         self._planner = Planner(registries, layout, platforms)
-        self._fetcher = Fetcher(registries, layout, self._space, self._board)
+        self._fetcher = Fetcher(registries, layout, self._form, self._space, self._board)
         self._lock = threading.Lock()
         self._plans: dict[int, ImagePlan] = {}
         self._missing: dict[int, set[str]] = {}  # layers by image, from the first plan on
@@ -83,22 +86,27 @@ class _Build:
         return self._outcome()
 
     def _plan_images(self) -> None:
-        self._run(partial(self._plan, place) for place in range(len(self._job.images)))
+        # Two spellings of one image are asked for once: their tag may move between two requests.
+        spellings: dict[str, list[int]] = {}
+        for place, text in enumerate(self._job.images):
+            spellings.setdefault(canonical(text), []).append(place)
+        self._run(partial(self._plan, places) for places in spellings.values())
 
-    def _plan(self, place: int) -> None:
-        plan = self._attempted(place, lambda: self._planner.plan(self._job.images[place]))
+    def _plan(self, places: list[int]) -> None:
+        plan = self._attempted(places, lambda: self._planner.plan(self._job.images[places[0]]))
         if plan:
-            self._plans[place] = plan
+            self._plans.update(dict.fromkeys(places, plan))
 
     def _fetch_layers(self) -> None:
-        layers = missing_layers(self._plans, self._layout)
+        layers = missing_layers(self._plans, self._layout, self._form)
         for layer in layers:
             for place in layer.images:
-                self._missing.setdefault(place, set()).add(layer.diff_id)
+                self._missing.setdefault(place, set()).add(layer.key)
         for place in self._plans.keys() - self._missing.keys():
             self._publish(place)
         try:
-            check_fit(layers, self._space)
+            self._layout.sweep({layer.key for layer in layers} if self._form.resumable else ())
+            check_fit(layers, self._form, self._space)
         except ImageError as error:
             self._fail(frozenset().union(*(layer.images for layer in layers)), error)
             return
@@ -126,16 +134,16 @@ class _Build:
         for place in layer.images - errors.keys():
             with self._lock:
                 missing = self._missing[place]
-                missing.discard(layer.diff_id)
+                missing.discard(layer.key)
                 complete = not missing
             if complete:
                 self._publish(place)
 
     def _publish(self, place: int) -> None:
-        self._attempted(place, partial(self._publish_plan, place, self._plans[place]))
+        self._attempted((place,), partial(self._publish_plan, place, self._plans[place]))
 
     def _publish_plan(self, place: int, plan: ImagePlan) -> None:
-        stored = decompressed(plan, self._layout.size)
+        stored = written_anew(plan, self._stored_layer) if self._form.media_type else as_it_is(plan)
         for document in (*stored.configs, *stored.manifests):
             if not self._layout.has(digest_of(document)):
                 self._space.take(len(document))
@@ -148,17 +156,25 @@ class _Build:
         self._sizes[place] = sum(self._layout.size(digest) for digest in {*stored.blobs, *manifests})
         self._board.set_state(place, ImageState.PULLED)
 
-    def _attempted(self, place: int, work: Callable[[], T]) -> T | None:
-        """The work's result, or None after its error became the image's."""
+    def _stored_layer(self, layer: Descriptor, diff_id: str) -> Descriptor:
+        digest = self._form.found(self._layout, layer, diff_id)
+        if digest is None:
+            raise AssertionError("an image is published when all its layers are there")
+        return Descriptor(
+            media_type=self._form.media_type or layer.media_type, digest=digest, size=self._layout.size(digest),
+        )
+
+    def _attempted(self, places: Collection[int], work: Callable[[], T]) -> T | None:
+        """The work's result, or None after its error became that of the images at these places."""
         try:
             return work()
         except ImageError as error:
-            self._fail((place,), error)
+            self._fail(places, error)
         except Exception as error:  # noqa: BLE001 - one image's bug or broken disk must not lose the others
-            self._fail((place,), _unexpected(error))
+            self._fail(places, _unexpected(error))
         return None
 
-    def _fail(self, places: frozenset[int] | tuple[int, ...], error: ImageError) -> None:
+    def _fail(self, places: Collection[int], error: ImageError) -> None:
         for place in places:
             if place not in self._errors:
                 self._errors[place] = error

@@ -16,6 +16,7 @@ from typing import Any
 
 from imagecache_operator.builder.layout import OWN_FOLDER, TREE
 from imagecache_operator.builder.manifest import is_digest
+from imagecache_operator.builder.rewrite import SOURCE_DIGEST
 
 _HEX = "[0-9a-f]{64}"
 _BLOB = re.compile(rf"blobs/sha256/([0-9a-f]{{2}})/({_HEX})/data")
@@ -104,6 +105,11 @@ class _Check:
             data = json.loads((self._tree / "blobs/sha256" / hexadecimal[:2] / hexadecimal / "data").read_bytes())
             blobs = [data["config"], *data["layers"]] if "layers" in data else []
             children = data.get("manifests", [])
+            if children and SOURCE_DIGEST not in data.get("annotations", {}):
+                # An index as its registry has it: it goes on naming platforms that nobody here wants.
+                children = [c for c in children if c["digest"] in self._revisions[repository]]
+                if not children:
+                    yield f"The index {digest} of {repository} lists nothing that is there."
             yield from self._look_at_descriptors(repository, digest, blobs, self._layers.get(repository, set()))
             yield from self._look_at_descriptors(repository, digest, children, self._revisions[repository])
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings one layer from its registry to the volume: bytes → digest → inflate → digest → file, in one pass.
+"""Brings one layer from its registry to the volume, in one pass: bytes → digest → the form's packing → digest → file.
 
 `build.py` runs it in several threads. Both digests are kept, so that an error can say who lies: the registry about
 the bytes, or the image about what is in them.
@@ -11,11 +11,13 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import Reference
 from imagecache_operator.builder.errors import ImageError
-from imagecache_operator.builder.inflate import Damaged, inflated
+from imagecache_operator.builder.forms import Form
+from imagecache_operator.builder.inflate import Damaged
 from imagecache_operator.builder.layout import Layout, NewBlob
 from imagecache_operator.builder.manifest import Descriptor
 from imagecache_operator.builder.patience import Patience, Trouble
@@ -24,6 +26,7 @@ from imagecache_operator.builder.registry import BlobStream, Registries
 from imagecache_operator.builder.space import Space
 
 # What no other registry can help with.
+_SPOILS_WHAT_IS_THERE = frozenset({Reason.DIGEST_MISMATCH, Reason.DOES_NOT_FIT, Reason.NO_SPACE_LEFT})
 _ABOUT_THE_VOLUME = frozenset({Reason.DOES_NOT_FIT, Reason.NO_SPACE_LEFT, Reason.CANCELLED})
 
 
@@ -38,8 +41,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Layer:
-    """A tar that the volume needs, by its digest, and everybody who can deliver it, in any compression."""
+    """A layer that the volume needs, and everybody who can deliver it; the form's `key` makes it one."""
 
+    key: str
     diff_id: str
     sources: tuple[Source, ...]
 
@@ -60,9 +64,10 @@ class WrongBytes(ImageError):
 class Fetcher:
     """Fetches layers, in any thread."""
 
-    def __init__(self, registries: Registries, layout: Layout, space: Space, board: Board) -> None:
+    def __init__(self, registries: Registries, layout: Layout, form: Form, space: Space, board: Board) -> None:
         self._registries = registries
         self._layout = layout
+        self._form = form
         self._space = space
         self._board = board
 
@@ -90,43 +95,55 @@ class Fetcher:
             self._try(source, layer)
 
     def _try(self, source: Source, layer: Layer) -> None:
-        wire = Wire(self._registries, source, lambda count: self._board.add(layer.images, count))
-        with self._layout.new_blob() as blob:
+        form = self._form
+        with self._layout.new_blob(source.layer.digest if form.resumable else None) as blob:
+            count = partial(self._board.add, layer.images)
+            # What is written as it comes is hashed as it is written, together with what an earlier try has left.
+            wire = Wire(self._registries, source, count, start=blob.size, hashes=not form.resumable)
             try:
-                self._stream(wire, source, blob)
-                if blob.digest != layer.diff_id:
+                self._space.take(blob.size)
+                tar = hashlib.sha256()
+                self._stream(wire, source, blob, tar.update)
+                wire.verify(blob.digest if form.resumable else None)
+                if not form.publish(self._layout, blob, source.layer, layer.diff_id, f"sha256:{tar.hexdigest()}"):
                     raise _damaged(source, "holds something else than the image's config promises")
-                blob.publish(layer.diff_id)
-            except BaseException:
+            except BaseException as error:
+                if not isinstance(error, ImageError) or error.reason in _SPOILS_WHAT_IS_THERE:
+                    blob.forget()
                 self._space.give_back(blob.size)
-                self._board.add(layer.images, -wire.received)
+                self._board.add(layer.images, -wire.counted)
                 raise
 
-    def _stream(self, wire: Wire, source: Source, blob: NewBlob) -> None:
+    def _stream(self, wire: Wire, source: Source, blob: NewBlob, tar: Callable[[bytes], object]) -> None:
         with contextlib.closing(wire.pieces()) as pieces:
             damage = None
             try:
-                for piece in inflated(pieces):
+                for piece in self._form.packed(pieces, tar):
                     self._space.take(len(piece))
                     blob.write(piece)
             except Damaged as error:
                 damage = error
             for _ in pieces:  # to the end, so that the digest can tell whose fault the damage is
                 pass
-        wire.verify()
         if damage:
+            wire.verify()
             raise _damaged(source, f"cannot be decompressed ({damage})")
 
 
 class Wire:
-    """A layer's bytes as they come from the registry, over as many connections as it takes."""
+    """A layer's bytes as they come from the registry from byte `start` on, over as many connections as it takes."""
 
-    def __init__(self, registries: Registries, source: Source, count: Callable[[int], None]) -> None:
-        self.received = 0
+    def __init__(
+        self, registries: Registries, source: Source, count: Callable[[int], None], *, start: int, hashes: bool,
+    ) -> None:
+        self.received = start
+        self.counted = min(start, source.layer.size)  # what `count` was told
+        count(self.counted)
         self._registries = registries
         self._source = source
         self._count = count
         self._digest = hashlib.sha256()
+        self._hashes = hashes
 
     def pieces(self) -> Generator[bytes, None, None]:
         """All bytes in order, none twice: after a break it goes on where it broke. Raises ImageError."""
@@ -148,9 +165,9 @@ class Wire:
             except Trouble as trouble:
                 patience.wait(trouble)
 
-    def verify(self) -> None:
-        """After the last piece. Raises WrongBytes."""
-        if f"sha256:{self._digest.hexdigest()}" != self._source.layer.digest:
+    def verify(self, digest: str | None = None) -> None:
+        """After the last piece; `digest` is that of all bytes if somebody else has hashed them. Raises WrongBytes."""
+        if (digest or f"sha256:{self._digest.hexdigest()}") != self._source.layer.digest:
             raise self._wrong("other bytes")
 
     def _new_bytes(self, stream: BlobStream) -> Iterator[bytes]:
@@ -164,10 +181,12 @@ class Wire:
                 continue
             new, known = piece[known:], 0
             self.received += len(new)
+            self.counted += len(new)
             self._count(len(new))
             if self.received > size:
                 raise self._wrong(f"more than {size} bytes")
-            self._digest.update(new)
+            if self._hashes:
+                self._digest.update(new)
             yield new
 
     def _wrong(self, what: str) -> WrongBytes:

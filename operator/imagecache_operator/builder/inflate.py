@@ -66,9 +66,14 @@ def inflated(pieces: Iterable[bytes]) -> Iterator[bytes]:
     whole = itertools.chain([head], source)
     if head.startswith(_GZIP):
         return _gunzipped(whole)
-    if head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5):
+    if is_zstd(head):
         return _unzstd(whole)
     return (piece for piece in whole if piece)
+
+
+def is_zstd(head: bytes) -> bool:
+    """Whether data that begins so is zstd; `head` is its first four bytes or more."""
+    return head.startswith(_ZSTD) or (head[1:4] == _ZSTD_SKIPPABLE and head[0] >> 4 == 5)
 
 
 def _gunzipped(source: Iterator[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from imagecache_operator.builder.manifest import digest_of, is_digest
 
 TREE = Path("docker/registry/v2")
 OWN_FOLDER = ".imagecache"  # beside the tree: the registry never looks there
+_RESUMABLE = "resumable-"
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -44,6 +45,7 @@ class Layout:
         self.root = root
         self._tree = root / TREE
         self._temporary = root / OWN_FOLDER / "tmp"
+        self._packed = root / OWN_FOLDER / "packed"
 
     def blob_path(self, digest: str) -> Path:
         """Where the blob lies or would lie. Raises ValueError for what is no sha256 digest."""
@@ -81,11 +83,34 @@ class Layout:
         state = os.statvfs(self.root)
         return state.f_bavail * state.f_frsize
 
+    def packed_form_of(self, diff_id: str) -> str | None:
+        """The digest of the blob that a tar was packed into, if that blob is there."""
+        try:
+            digest = (self._packed / _parts(diff_id)).read_text()
+        except FileNotFoundError:
+            return None
+        return digest if is_digest(digest) and self.has(digest) else None
+
+    def remember_packed_form(self, diff_id: str, digest: str) -> None:
+        """Written after the blob itself, so that what is remembered is there."""
+        with self.new_blob() as file:
+            file.write(digest.encode())
+            file.move_to(self._packed / _parts(diff_id))
+
     @contextlib.contextmanager
-    def new_blob(self) -> Iterator[NewBlob]:
-        """A blob to be written; it is gone at the end unless `publish` was called. Raises ImageError (NoSpaceLeft)."""
+    def new_blob(self, resumed: str | None = None) -> Iterator[NewBlob]:
+        """A blob to be written; it is gone at the end unless `publish` was called. Raises ImageError (NoSpaceLeft).
+
+        With `resumed`, the digest that it will have, it begins with what an earlier try has left under that name, and
+        leaves what it has itself, unless it is told to `forget`.
+        """
         with _space_errors():
-            blob = NewBlob(self, *tempfile.mkstemp(dir=self._temporary))
+            if resumed:
+                path = self._temporary / (_RESUMABLE + resumed.removeprefix("sha256:"))
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                blob = NewBlob(self, descriptor, str(path), resumable=True)
+            else:
+                blob = NewBlob(self, *tempfile.mkstemp(dir=self._temporary))
         try:
             yield blob
         finally:
@@ -111,10 +136,14 @@ class Layout:
         self._write_link(folder / "index" / _parts(digest), digest)
         self._write_link(folder / "current", digest)
 
-    def sweep(self) -> None:
-        """Removes what a killed builder left half-written."""
+    def sweep(self, wanted: Collection[str] | None = None) -> None:
+        """Removes what earlier builders left half-written, except resumable blobs, of the digests that are wanted
+        (None: of any)."""
+        kept = None if wanted is None else {_RESUMABLE + digest.removeprefix("sha256:") for digest in wanted}
         for leftover in self._temporary.iterdir():
-            leftover.unlink(missing_ok=True)
+            name = leftover.name
+            if not name.startswith(_RESUMABLE) or (kept is not None and name not in kept):
+                leftover.unlink(missing_ok=True)
 
     def prepare(self) -> None:
         """Makes the folders that everything else expects."""
@@ -134,13 +163,17 @@ class Layout:
 class NewBlob:
     """A file on its way. `write` counts and hashes; nobody sees the file before `publish`."""
 
-    def __init__(self, layout: Layout, descriptor: int, path: str) -> None:
+    def __init__(self, layout: Layout, descriptor: int, path: str, *, resumable: bool = False) -> None:
         self.size = 0
         self._layout = layout
         self._descriptor = descriptor
         self._path = path
         self._digest = hashlib.sha256()
-        self._moved = False
+        self._stays = resumable  # whether the file outlives `close`
+        if resumable:
+            while piece := os.read(descriptor, 1024 * 1024):
+                self._digest.update(piece)
+                self.size += len(piece)
 
     @property
     def digest(self) -> str:
@@ -169,13 +202,17 @@ class NewBlob:
             os.fsync(self._descriptor)
             make_folder(path.parent)
             os.rename(self._path, path)
-            self._moved = True
+            self._stays = True
             _sync_folder(path.parent)
 
+    def forget(self) -> None:
+        """What was written is no good to anybody who comes later."""
+        self._stays = False
+
     def close(self) -> None:
-        """Frees the file; what was not published vanishes."""
+        """Frees the file; what was not published vanishes, unless it can be resumed."""
         os.close(self._descriptor)
-        if not self._moved:
+        if not self._stays:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path)
 

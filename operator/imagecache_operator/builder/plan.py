@@ -16,7 +16,15 @@ from imagecache_operator.api.reference import Reference
 from imagecache_operator.builder import manifest as manifests
 from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.layout import Layout
-from imagecache_operator.builder.manifest import Config, Descriptor, Index, IndexEntry, Manifest, NamedPlatform
+from imagecache_operator.builder.manifest import (
+    Config,
+    Descriptor,
+    Index,
+    IndexEntry,
+    Manifest,
+    NamedPlatform,
+    digest_of,
+)
 from imagecache_operator.builder.platforms import Platform, choose
 from imagecache_operator.builder.registry import Document, Registries
 
@@ -26,13 +34,18 @@ _MAX_UNNAMED = 8
 
 @dataclass(frozen=True)
 class PlatformImage:
-    """One platform's image. `digest` is its manifest's at the registry, `named` the index's words for its platform."""
+    """One platform's image. `body` is its manifest as it came, `named` the index's words for its platform."""
 
-    digest: str
+    body: bytes
     manifest: Manifest
     config: Config
     config_body: bytes
     named: NamedPlatform | None = None
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest at the registry."""
+        return digest_of(self.body)
 
     def layers(self) -> Iterator[tuple[Descriptor, str]]:
         """Each layer as the registry has it, with the digest of its tar."""
@@ -41,12 +54,17 @@ class PlatformImage:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """One image of the job. `digest` is what the reference resolved to; `index` is None for a single manifest."""
+    """One image of the job. `body` is what the reference resolved to; `index` is None for a single manifest."""
 
     reference: Reference
-    digest: str
+    body: bytes
     images: tuple[PlatformImage, ...]
     index: Index | None
+
+    @property
+    def digest(self) -> str:
+        """What the reference resolved to at its registry."""
+        return digest_of(self.body)
 
 
 class Planner:
@@ -66,10 +84,10 @@ class Planner:
         document = self._registries.manifest(reference)
         content = manifests.parse(document.body, document.content_type, reference.canonical)
         if isinstance(content, Index):
-            return ImagePlan(reference, document.digest, self._from_index(reference, content), content)
-        image = self._image(reference, document.digest, content, None)
+            return ImagePlan(reference, document.body, self._from_index(reference, content), content)
+        image = self._image(reference, document.body, content, None)
         choose(self._wanted, [(image.config.platform, image)], reference.canonical)
-        return ImagePlan(reference, document.digest, (image,), None)
+        return ImagePlan(reference, document.body, (image,), None)
 
     def _from_index(self, reference: Reference, index: Index) -> tuple[PlatformImage, ...]:
         entries = [entry for entry in index.manifests if not entry.is_attestation]
@@ -103,16 +121,16 @@ class Planner:
         content = manifests.parse(document.body, _content_type(document, entry), reference.canonical)
         if isinstance(content, Index):
             raise ImageError(Reason.MANIFEST_INVALID, f"{reference.canonical} has an index where a manifest should be.")
-        return self._image(reference, document.digest, content, entry.platform)
+        return self._image(reference, document.body, content, entry.platform)
 
     def _image(
-        self, reference: Reference, digest: str, manifest: Manifest, named: NamedPlatform | None,
+        self, reference: Reference, document: bytes, manifest: Manifest, named: NamedPlatform | None,
     ) -> PlatformImage:
         body = self._layout.read(manifest.config.digest, manifests.MAX_SIZE)
         if body is None:
             body = self._registries.small_blob(reference, manifest.config)
         config = manifests.parse_config(body, manifest, reference.canonical)
-        return PlatformImage(digest, manifest, config, body, named)
+        return PlatformImage(document, manifest, config, body, named)
 
 
 def _content_type(document: Document, entry: IndexEntry) -> str:

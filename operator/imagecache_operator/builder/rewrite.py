@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The manifests of an image whose layers lie on the volume as plain tars. Pure; `build.py` stores what comes out.
+"""What is written for an image besides its layers: configs and manifests. Pure; `build.py` stores what comes out.
 
-The config stays as it is, byte for byte, so the image ID is the original's. Everything becomes OCI, also what was
-Docker's schema 2: only OCI manifests have annotations, and the annotation tells what the image was at its registry.
-Annotations of layers are dropped: they describe the compressed form (lazy pulling's table of contents, for one).
+With layers in their original form everything is kept byte for byte, so that digests and signatures hold. In the other
+forms manifests are written anew, as OCI, also what was Docker's schema 2: only OCI manifests have annotations, and the
+annotation tells what the image was at its registry. The config stays as it is always, so the image ID is the
+original's. Annotations of layers are dropped: they describe the compressed form (lazy pulling's table of contents).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.builder.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_TAR, digest_of
+from imagecache_operator.builder.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, digest_of
 from imagecache_operator.builder.plan import ImagePlan, PlatformImage
 
 SOURCE_DIGEST = f"{names.GROUP}/source-digest"
@@ -34,25 +35,41 @@ class StoredImage:
         return tuple(digest_of(manifest) for manifest in self.manifests)
 
 
-def decompressed(plan: ImagePlan, size_of: Callable[[str], int]) -> StoredImage:
-    """The stored form of an image. `size_of` tells the bytes of a layer's tar by its digest."""
-    manifests = [_manifest(image, size_of) for image in plan.images]
-    documents = [*manifests, _index(plan, manifests)] if plan.index else manifests
-    configs = tuple(image.config_body for image in plan.images)
-    layers = {diff_id for image in plan.images for diff_id in image.config.diff_ids}
+# A layer as it lies on the volume, from the registry's descriptor and the tar's digest.
+StoredLayer = Callable[[Descriptor, str], Descriptor]
+
+
+def as_it_is(plan: ImagePlan) -> StoredImage:
+    """The image with its manifests as the registry has them. An index keeps naming platforms that are not stored."""
+    manifests = [image.body for image in plan.images]
     return StoredImage(
-        configs=configs,
-        manifests=tuple(documents),
-        blobs=frozenset(layers | {digest_of(config) for config in configs}),
+        configs=tuple(image.config_body for image in plan.images),
+        manifests=(*manifests, plan.body) if plan.index else tuple(manifests),
+        blobs=frozenset(
+            blob.digest for image in plan.images for blob in (*image.manifest.layers, image.manifest.config)
+        ),
     )
 
 
-def _manifest(image: PlatformImage, size_of: Callable[[str], int]) -> bytes:
+def written_anew(plan: ImagePlan, stored: StoredLayer) -> StoredImage:
+    """The image with manifests for its layers as they are stored."""
+    layers = [[stored(layer, diff_id) for layer, diff_id in image.layers()] for image in plan.images]
+    manifests = [_manifest(image, found) for image, found in zip(plan.images, layers, strict=True)]
+    documents = [*manifests, _index(plan, manifests)] if plan.index else manifests
+    configs = tuple(image.config_body for image in plan.images)
+    return StoredImage(
+        configs=configs,
+        manifests=tuple(documents),
+        blobs=frozenset({layer.digest for found in layers for layer in found} | {digest_of(c) for c in configs}),
+    )
+
+
+def _manifest(image: PlatformImage, layers: list[Descriptor]) -> bytes:
     return _json({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": _descriptor(OCI_CONFIG, image.manifest.config.digest, len(image.config_body)),
-        "layers": [_descriptor(OCI_TAR, diff_id, size_of(diff_id)) for diff_id in image.config.diff_ids],
+        "layers": [_descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
         "annotations": {**(image.manifest.annotations or {}), SOURCE_DIGEST: image.digest},
     })
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.fetch import Layer, Source
+from imagecache_operator.builder.forms import Form
 from imagecache_operator.builder.layout import Layout
 from imagecache_operator.builder.plan import ImagePlan
 from imagecache_operator.builder.space import Space, in_words
@@ -19,25 +20,26 @@ from imagecache_operator.builder.space import Space, in_words
 _GRACE = 3.0
 
 
-def missing_layers(plans: Mapping[int, ImagePlan], layout: Layout) -> list[Layer]:
+def missing_layers(plans: Mapping[int, ImagePlan], layout: Layout, form: Form) -> list[Layer]:
     """Every layer that the volume lacks, once, the largest first: the last thread to finish has little left."""
-    sources: dict[str, list[Source]] = {}
+    layers: dict[str, tuple[str, list[Source]]] = {}
     for place, plan in plans.items():
         for image in plan.images:
             for descriptor, diff_id in image.layers():
+                if form.found(layout, descriptor, diff_id):
+                    continue
                 source = Source(place, plan.reference, descriptor)
-                known = sources.setdefault(diff_id, [])
+                _, known = layers.setdefault(form.key(descriptor, diff_id), (diff_id, []))
                 if source not in known:
                     known.append(source)
-    layers = [Layer(diff_id, tuple(known)) for diff_id, known in sources.items() if not layout.has(diff_id)]
-    return sorted(layers, key=lambda layer: layer.size, reverse=True)
+    missing = [Layer(key, diff_id, tuple(known)) for key, (diff_id, known) in layers.items()]
+    return sorted(missing, key=lambda layer: layer.size, reverse=True)
 
 
-def check_fit(layers: Iterable[Layer], space: Space) -> None:
-    """Raises ImageError (DoesNotFit) when not even the compressed layers would fit: a tar is never much smaller."""
-    needed = sum(layer.size for layer in layers)
-    # gzip and zstd make incompressible data larger, by less than one part in a hundred and a few bytes.
-    if needed * 99 // 100 > space.left + 4096:
+def check_fit(layers: Iterable[Layer], form: Form, space: Space) -> None:
+    """Raises ImageError (DoesNotFit) when the layers take more room than is left, however well they pack."""
+    needed = sum(form.least(layer.size) for layer in layers)
+    if needed > space.left + 4096:
         raise ImageError(
             Reason.DOES_NOT_FIT,
             f"The images need more than {in_words(needed)}, and {in_words(space.left)} are left on the volume: "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from imagecache_operator.api.credentials import Credentials
-from imagecache_operator.api.job import BuildJob
+from imagecache_operator.api.job import BuildJob, StoredAs
 from imagecache_operator.api.report import Outcome
 from imagecache_operator.builder.build import build
 from imagecache_operator.builder.patience import Limits
@@ -90,9 +90,11 @@ def run(volume: Path, authority: Authority, stop: threading.Event, output: io.St
     def run_builder(
         *references: str, capacity: int = GIB, platforms: tuple[str, ...] = ("linux/amd64",),
         trusted: bool = True, limits: Limits = QUICK, plain_http: tuple[str, ...] = (),
-        credentials: Credentials | None = None,
+        credentials: Credentials | None = None, stored_as: StoredAs = StoredAs.DECOMPRESSED,
     ) -> Outcome:
-        job = BuildJob(images=references, platforms=platforms, capacity=capacity, plain_http=plain_http)
+        job = BuildJob(
+            images=references, platforms=platforms, capacity=capacity, plain_http=plain_http, stored_as=stored_as,
+        )
         ca_file = str(authority.ca_file) if trusted else None
         registries = Registries(stop, job.plain_http, ca_file, limits=limits, credentials=credentials)
         return build(job, volume, registries, Lines(output), stop)
