@@ -108,8 +108,8 @@ class Watched:
 
     def _recorded(self, kind: str, name: str, namespace: str | None) -> None:
         child = self._api.get(kind, name, namespace)
-        if child is None:
-            return
+        if child is None or self._api.get("Pod", name, namespace) is None:
+            return  # a Secret whose Pod has not been made, or is gone, is nobody's
         labels = child["metadata"]["labels"]
         cache = self._cache(labels[names.LABEL_CACHE])
         attempt = cache["status"].get("attempt") or {}

@@ -39,7 +39,7 @@ def test_both_types_are_read(obj: dict[str, Any]) -> None:
 
 
 def test_the_version_moves_with_the_secret() -> None:
-    def version(**meta: str) -> str:
+    def version(**meta: str) -> str | None:
         obj = secret(LEGACY, ".dockercfg", AUTHS)
         obj["metadata"] |= meta
         return reading.pull_secret("a:b", obj).version
@@ -64,6 +64,8 @@ def test_one_that_is_not_there_says_so() -> None:
     (secret(JSON, ".dockerconfigjson", {"auths": {}, "credsStore": "desktop"}), "holds no credentials"),
     (secret(JSON, ".dockerconfigjson", {"auths": {"r": {"auth": PASSWORD}}}), "base64 of username:password"),
     ({**secret(JSON, "x", {}), "data": {".dockerconfigjson": "?"}}, "is not JSON"),
+    (secret(JSON, ".dockerconfigjson", {"auths": dict.fromkeys(map(str, range(2000)), {"auth": "YTpi"})}), "too large"),
+    (secret("x" * 10_000, ".dockerconfigjson", {}), "is of the type " + "x" * 100 + ";"),
     ({**secret(JSON, "x", {}), "data": None}, "has no key .dockerconfigjson"),
 ])
 def test_one_that_cannot_be_used_says_why(obj: dict[str, Any], words: str) -> None:

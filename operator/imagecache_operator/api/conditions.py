@@ -45,5 +45,6 @@ class ConditionReason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
+    SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105
     # Deleting
     DELETING = "Deleting"

@@ -175,4 +175,5 @@ def _split_port(host: str) -> tuple[str, str]:
 
 
 def _shown(match: str) -> str:
-    return json.dumps(match[:_LONGEST_KEY_SHOWN])
+    # Whatever stands before an @ may be a password, also in a key that is no URL.
+    return json.dumps(match.rpartition("@")[2][:_LONGEST_KEY_SHOWN])

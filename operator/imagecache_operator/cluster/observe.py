@@ -8,11 +8,12 @@ from collections import Counter
 from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.cluster import reading
-from imagecache_operator.cluster.api import Api, Object, Rejected, Unavailable
+from imagecache_operator.cluster.api import Api, ClusterError, Object, Rejected, Unavailable
 from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret
 
 # Enough lines to hold one progress line among the prose that a builder writes in a second.
 LOG_LINES = 30
+LONGEST_WORDS = 200
 HOME_NAMESPACE = "kube-system"
 
 
@@ -36,10 +37,12 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     volumes = api.list(
         "PersistentVolumeClaim", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}",
     )
-    secrets = api.list_metadata("Secret", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}")
+    secrets = api.list_metadata("Secret", namespace, (
+        f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid},{names.LABEL_COMPONENT}={names.COMPONENT_CREDENTIALS}"
+    ))
     builders = tuple(reading.builder(p) for p in pods if _cache_uid(p) == uid)
     running = next((b for b in builders if b.running), None)
-    log = api.read_log(running.name, namespace, names.BUILDER_CONTAINER, LOG_LINES) if running else ""
+    log = _log(api, running.name, namespace) if running else ""
     volume_name = names.volume_name(home, uid)
     volume = next((reading.volume(v) for v in volumes if v["metadata"]["name"] == volume_name), None)
     pending = volume is not None and volume.phase == "Pending"
@@ -58,6 +61,14 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     )
 
 
+def _log(api: Api, pod: str, namespace: str) -> str:
+    """The last lines of a builder's log. They come from its node, and without them all else goes on."""
+    try:
+        return api.read_log(pod, namespace, names.BUILDER_CONTAINER, LOG_LINES)
+    except ClusterError:
+        return ""
+
+
 def _pull_secrets(api: Api, cache: Cache) -> tuple[PullSecret, ...]:
     """The Secrets that the spec lists. One that may not be read is like one that is not there: it is told."""
     if cache.deleting or cache.spec is None or cache.spec.building_config is None:
@@ -68,9 +79,12 @@ def _pull_secrets(api: Api, cache: Cache) -> tuple[PullSecret, ...]:
         try:
             found.append(reading.pull_secret(reference, api.get("Secret", name, namespace)))
         except Rejected as refusal:
-            found.append(PullSecret(
-                reference, problem=ConditionReason.SECRET_FORBIDDEN, words=f"may not be read ({refusal})",
-            ))
+            words = f"may not be read ({str(refusal)[:LONGEST_WORDS]})"
+            found.append(PullSecret(reference, problem=ConditionReason.SECRET_FORBIDDEN, words=words))
+        except Unavailable as trouble:
+            # It may last (a Secret that the API server cannot decrypt any more), and all else should go on.
+            words = f"cannot be read now ({str(trouble)[:LONGEST_WORDS]})"
+            found.append(PullSecret(reference, None, problem=ConditionReason.SECRET_UNAVAILABLE, words=words))
     return tuple(found)
 
 

@@ -19,6 +19,8 @@ from imagecache_operator.planning.observed import AttemptSecret, Builder, Cache,
 
 Object = dict[str, Any]
 
+# Far above what a person or a tool writes. Each cache may list 20 Secrets, which are read at each look at it.
+_LONGEST_PULL_SECRET = 48 * 1024
 _PULL_SECRET_KEYS = {
     "kubernetes.io/dockerconfigjson": ".dockerconfigjson",
     "kubernetes.io/dockercfg": ".dockercfg",
@@ -121,10 +123,13 @@ def pull_secret(reference: str, obj: Object | None) -> PullSecret:
 
 def _credentials(reference: str, kind: str, data: Object) -> tuple[Credential, ...]:
     if kind not in _PULL_SECRET_KEYS:
-        raise InvalidCredentials(f"is of the type {kind}; those for registries are {' and '.join(_PULL_SECRET_KEYS)}")
+        wanted = " and ".join(_PULL_SECRET_KEYS)
+        raise InvalidCredentials(f"is of the type {kind[:100]}; those for registries are {wanted}")
     key = _PULL_SECRET_KEYS[kind]
     if key not in data:
         raise InvalidCredentials(f"has no key {key}")
+    if len(data[key]) > _LONGEST_PULL_SECRET:
+        raise InvalidCredentials(f"is too large: more than {_LONGEST_PULL_SECRET} characters under {key}")
     try:
         text = base64.b64decode(data[key]).decode()
     except ValueError:

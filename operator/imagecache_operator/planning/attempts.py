@@ -38,6 +38,14 @@ def next_attempt(
     )
 
 
+def renewed(attempt: Attempt, generation: int, pull_secrets: str | None) -> Attempt:
+    """An announced attempt whose Pod has not been made, for the spec and the Secrets as they are now."""
+    return attempt.model_copy(update={
+        "observed_generation": attempt.observed_generation and generation,
+        "pull_secrets": pull_secrets or attempt.pull_secrets,
+    })
+
+
 def back_off(failures: int) -> timedelta:
     """How long to wait after that many failures in a row: 10 s, doubling, at most 5 min."""
     return min(FIRST_DELAY * 2 ** min(failures - 1, 10), LONGEST_DELAY) if failures else timedelta(0)
@@ -114,7 +122,9 @@ def may_announce(name: str, neighbours: Iterable[Neighbour], slots: int) -> bool
     me = next((n for n in neighbours if n.name == name), None)
     if me is None:
         return False
-    ahead = [n for n in neighbours if n.name != name and (n.is_building or _waits_before(n, me))]
+    ahead = [n for n in neighbours if n.name != name and (
+        (n.is_building and not n.is_held_up) or _waits_before(n, me)
+    )]
     return len(ahead) < slots
 
 
@@ -124,7 +134,9 @@ def may_build(name: str, neighbours: Iterable[Neighbour], slots: int) -> bool:
     Two caches may have announced at the same moment, each blind to the other. Both look again after their
     announcement is written, see the same set, and order it the same way; so at most `slots` go on.
     """
-    building = sorted((n for n in neighbours if n.is_building), key=lambda n: (not n.has_builder, n.age_rank))
+    building = sorted(
+        (n for n in neighbours if n.is_building), key=lambda n: (not n.has_builder, n.is_held_up, n.age_rank),
+    )
     return any(n.name == name for n in building[:slots])
 
 

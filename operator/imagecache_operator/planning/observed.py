@@ -45,14 +45,14 @@ class Volume:
 
 @dataclass(frozen=True)
 class PullSecret:
-    """A Secret that the spec lists, as `namespace:name`. `version` changes with its content.
+    """A Secret that the spec lists, as `namespace:name`. `version` changes with its content; None: unknown for now.
 
     Where it cannot be used, `credentials` is empty, and `problem` and `words` say why; `words` continue a sentence
     that begins with the Secret's name.
     """
 
     reference: str
-    version: str = ""
+    version: str | None = ""
     credentials: tuple[Credential, ...] = field(default=(), repr=False)
     problem: ConditionReason | None = None
     words: str = ""
@@ -106,6 +106,11 @@ class Neighbour:
     def is_building(self) -> bool:
         announced = self.attempt is not None and self.attempt.state in (AttemptState.STARTING, AttemptState.RUNNING)
         return self.has_builder or (announced and not self.deleting)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Announced, but with no builder and no hope of one for now: refused by the cluster, or expired."""
+        return self.is_building and not self.has_builder and self.phase in (Phase.FAILED, Phase.UNAVAILABLE)
 
 
 @dataclass(frozen=True)

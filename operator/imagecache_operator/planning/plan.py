@@ -56,7 +56,8 @@ def _invalid(view: View) -> Decision | None:
         return None
     return Decision(
         Phase.FAILED, Because.INVALID_SPEC, f"The spec cannot be used: {cache.spec_error}. Correct it and apply again.",
-        attempt=cache.status.attempt, images=cache.status.images, volume=cache.status.volume, size=cache.status.size,
+        attempt=view.attempt, images=view.images, volume=cache.status.volume, size=cache.status.size,
+        delete=view.ended_attempts,
     )
 
 
@@ -129,6 +130,9 @@ def _failed(view: View) -> Decision | None:
     seen, attempt = view.observed, view.attempt
     if attempt is None or view.asked_again:
         return None
+    rested = attempt.finished_at is None or view.now >= attempt.finished_at + attempts.LONGEST_DELAY
+    if view.secrets_changed and rested:
+        return None
     if attempt.state is AttemptState.FAILED:
         of_images = attempt.reason == attempts.REASON_IMAGES
         because = images.failure_reason(view.images) if of_images else images.volume_reason(attempt.reason)
@@ -185,7 +189,7 @@ def _between_attempts(view: View) -> Decision | None:
     if view.left_behind:
         return replace(
             waiting, reason=Because.BUILDER_PENDING, again_in=SOON,
-            message="Waiting until what the last attempt left behind is removed",
+            message=f"Waiting until {view.named_leftovers} of the last attempt is removed",
         )
     if view.volume_unfit:
         # Nothing complete is on it, and not every class lets a volume grow.
@@ -217,13 +221,18 @@ def _building(view: View) -> Decision:
     )
     if builder is None:
         if view.left_behind:
-            return replace(decision, message="Waiting until what an earlier attempt left behind is removed")
+            return replace(decision, message=f"Waiting until {view.named_leftovers} of an earlier attempt is removed")
         if not attempts.may_build(seen.cache.name, seen.neighbours, view.settings.max_builders):
             return replace(
                 decision, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
                 message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; "
                 "older caches go first",
             )
+        current = attempts.renewed(attempt, seen.cache.generation, view.pull_secrets)
+        if current != attempt:
+            # What it is to be made with has changed while it could not begin; a Secret of it would be the old one.
+            stale = tuple(ObjectRef("Secret", s.name) for s in seen.attempt_secrets)
+            return replace(decision, attempt=current, delete=stale, again_in=AT_ONCE)
         return replace(decision, apply=view.claim_if_different, create=_of_attempt(view, attempt.number))
     if not builder.running:
         # A claim of a WaitForFirstConsumer class is pending too, until the Pod is scheduled; what holds that up, if
@@ -231,13 +240,16 @@ def _building(view: View) -> Decision:
         pending = not builder.waiting_for and seen.volume is not None and seen.volume.phase == "Pending"
         if view.missing_class:
             return replace(decision, reason=Because.VOLUME_PENDING, message=view.missing_class)
+        # A Secret that somebody has deleted is made again: the Pod would wait for it without a word.
+        lost = not any(s.attempt == attempt.number for s in seen.attempt_secrets)
+        secret = tuple(m for m in _of_attempt(view, attempt.number) if m["kind"] == "Secret" and lost)
         message = f"Waiting for builder Pod {builder.name}" + (
             f": {builder.waiting_for}" if builder.waiting_for else " to start"
         )
         return replace(
             decision, reason=Because.VOLUME_PENDING if pending else Because.BUILDER_PENDING, message=message,
             # Without its claim the Pod would wait for ever: the deadline of a Pod counts from its start.
-            apply=() if seen.volume else (view.claim(),),
+            apply=() if seen.volume else (view.claim(),), create=secret,
         )
     progress = seen.progress
     if progress is None or not images.progressed(seen.cache.status.progress, progress):

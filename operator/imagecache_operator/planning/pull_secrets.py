@@ -23,8 +23,8 @@ def needed(images: Sequence[str], secrets: Sequence[PullSecret]) -> Credentials:
 
 
 def version(secrets: Sequence[PullSecret]) -> str | None:
-    """Changes when any of the Secrets does, or comes, or goes. None where none is listed."""
-    if not secrets:
+    """Changes when any of the Secrets does, or comes, or goes. None where none is listed, or one is unknown now."""
+    if not secrets or any(secret.version is None for secret in secrets):
         return None
     # Made of uids and resource versions. A hash of what is in them would be a gift to whoever guesses passwords.
     return hashlib.sha256("\n".join(f"{s.reference} {s.version}" for s in secrets).encode()).hexdigest()[:16]

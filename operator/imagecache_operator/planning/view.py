@@ -54,9 +54,11 @@ class View:
     @property
     def images(self) -> tuple[ImageStatus, ...]:
         """The images as the ended builder left them, or as an earlier pass wrote them down."""
+        cache = self.observed.cache
+        references = cache.spec.images if cache.spec else tuple(i.reference for i in cache.status.images)
         if self.builder is not None and self.builder.outcome is not None:
-            return images.ended(self.spec.images, self.builder.outcome)
-        return self.observed.cache.status.images or images.waiting(self.spec.images)
+            return images.ended(references, self.builder.outcome)
+        return cache.status.images or images.waiting(references)
 
     @property
     def ended_attempts(self) -> tuple[ObjectRef, ...]:
@@ -72,11 +74,20 @@ class View:
 
     @property
     def asked_again(self) -> bool:
-        """A person wants another attempt: by the annotation, or by an edit of the spec or of a listed Secret since
-        the last one was announced."""
+        """A person wants another attempt: by the annotation, or by an edit of the spec since the last one."""
         last = self.observed.cache.status.attempt
         edited = last is not None and last.observed_generation not in (None, self.observed.cache.generation)
-        return self.retry_asked or edited or (last is not None and last.pull_secrets != self.pull_secrets)
+        return self.retry_asked or edited
+
+    @property
+    def secrets_changed(self) -> bool:
+        """Whether a listed Secret has changed since the last attempt was announced.
+
+        Not a person's wish like the others: Secrets are touched by machines too, some every minute, and each attempt
+        with a wrong password brings an account nearer to being locked. So it skips no back-off and forgets no failure.
+        """
+        last, now = self.observed.cache.status.attempt, self.pull_secrets
+        return last is not None and now is not None and last.pull_secrets != now
 
     @property
     def pull_secrets(self) -> str | None:
@@ -98,6 +109,13 @@ class View:
         """Whether something must be gone before the next builder may be made: only one at a time on one volume."""
         seen = self.observed
         return bool(seen.builders) or (seen.volume is not None and seen.volume.deleting)
+
+    @property
+    def named_leftovers(self) -> str:
+        """What `left_behind` speaks of, by name: a Pod on a lost node stays until somebody removes Pod or node."""
+        seen = self.observed
+        volume = [f"volume {seen.volume.name}"] if seen.volume and seen.volume.deleting else []
+        return " and ".join([*(f"Pod {builder.name}" for builder in seen.builders), *volume])
 
     @property
     def size(self) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -14,8 +15,9 @@ from imagecache_operator.api.conditions import ConditionReason, ConditionType
 from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.imagecache import AttemptState, Phase, Status
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.planning.attempts import LONGEST_DELAY
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import AttemptSecret, PullSecret
+from imagecache_operator.planning.observed import AttemptSecret, Observed, PullSecret
 
 from .facts import (
     HOME,
@@ -45,14 +47,20 @@ from .facts import (
     volume,
 )
 
+LATER = NOW + LONGEST_DELAY
 USABLE = ConditionType.PULL_SECRETS
 MINE = AttemptSecret(names.builder_name(HOME, UID, 1, 1), 1)
 
 
+def announced(*secrets: PullSecret) -> Observed:
+    """An attempt was announced for these Secrets, and its Pod has not been made."""
+    first = seen(pull_secrets=secrets)
+    return after(first, planned(first))
+
+
 def made(*secrets: PullSecret) -> Any:
     """What is created for a freshly announced attempt, by kind."""
-    done = planned(seen(status(AttemptState.STARTING), pull_secrets=secrets))
-    return {m["kind"]: m for m in done.create}
+    return {m["kind"]: m for m in planned(announced(*secrets)).create}
 
 
 def handed_over(*secrets: PullSecret) -> Credentials:
@@ -69,8 +77,7 @@ def test_a_builder_gets_the_credentials_that_its_images_need_and_no_others() -> 
 
 
 def test_the_secret_is_made_before_its_pod_and_mounted_by_it() -> None:
-    done = planned(seen(status(AttemptState.STARTING), pull_secrets=(pull_secret(),)))
-    assert created(done) == [secret(1), pod(1)]
+    assert created(planned(announced(pull_secret()))) == [secret(1), pod(1)]
     objects = made(pull_secret())
     pod_spec, (container,) = objects["Pod"]["spec"], objects["Pod"]["spec"]["containers"]
     (source,) = [v["secret"] for v in pod_spec["volumes"] if v["name"] == "credentials"]
@@ -94,7 +101,7 @@ def test_without_anything_to_hand_over_there_is_no_secret(secrets: tuple[PullSec
 
 def test_no_password_is_anywhere_but_in_the_secret() -> None:
     for facts in (
-        seen(status(AttemptState.STARTING), pull_secrets=(pull_secret(),)),
+        announced(pull_secret()),
         seen(status(AttemptState.RUNNING), pull_secrets=(pull_secret(),), volume=volume(), builders=(builder(),)),
         seen(status(AttemptState.RUNNING), pull_secrets=(pull_secret(),), volume=volume(),
              builders=(ended(bad(Reason.UNAUTHORIZED, None)),)),
@@ -182,17 +189,48 @@ def failed(*secrets: PullSecret) -> Any:
 ])
 def test_a_change_of_a_listed_secret_asks_for_a_new_attempt(now: tuple[PullSecret, ...]) -> None:
     before = failed(pull_secret())
-    assert planned(before).status.phase is Phase.FAILED
+    assert planned(before, LATER).status.phase is Phase.FAILED
     changed = seen(before.cache, pull_secrets=now, volume=volume())
-    done = planned(changed)
+    # Machines touch Secrets too, and each wrong password brings an account nearer to being locked.
+    assert planned(changed, LATER - timedelta(seconds=1)).status.phase is Phase.FAILED
+    done = planned(changed, LATER)
     assert (attempt_of(done).number, attempt_of(done).state) == (2, AttemptState.STARTING)
-    assert attempt_of(done).failures == 0
-    assert planned(after(changed, done)).status.attempt == attempt_of(done), "and for one only"
+    assert planned(after(changed, done), LATER).status.attempt == attempt_of(done), "and for one only"
 
 
 def test_a_secret_that_comes_is_a_change() -> None:
     before = failed(missing_secret())
-    assert attempt_of(planned(seen(before.cache, pull_secrets=(pull_secret(),), volume=volume()))).number == 2
+    assert attempt_of(planned(seen(before.cache, pull_secrets=(pull_secret(),), volume=volume()), LATER)).number == 2
+
+
+def test_what_cannot_be_read_just_now_is_no_change() -> None:
+    unknown = PullSecret("team-a:regcred", None, problem=ConditionReason.SECRET_UNAVAILABLE, words="cannot be read now")
+    before = failed(pull_secret())
+    done = planned(seen(before.cache, pull_secrets=(unknown,), volume=volume()), LATER)
+    assert done.status.phase is Phase.FAILED
+    assert condition(done, USABLE).reason == ConditionReason.SECRET_UNAVAILABLE
+
+
+def test_a_change_of_a_secret_skips_no_back_off() -> None:
+    lost = attempt(AttemptState.LOST, pull_secrets="older", failures=3, reason="Timeout", observed_generation=1)
+    facts = seen(status(attempt=lost), pull_secrets=(pull_secret(),), volume=volume())
+    assert attempt_of(planned(facts, NOW + timedelta(seconds=39))).number == 1
+    done = planned(facts, NOW + timedelta(seconds=40))
+    assert (attempt_of(done).number, attempt_of(done).failures) == (2, 3)
+
+
+def test_a_secret_that_changes_before_its_pod_is_made_is_handed_over_anew() -> None:
+    facts = replace(announced(pull_secret()), attempt_secrets=(MINE,), pull_secrets=(pull_secret(version="uid/2"),))
+    done = planned(facts)
+    assert (created(done), deleted(done)) == ([], [secret(1)])
+    assert attempt_of(done).number == 1
+    assert created(planned(replace(after(facts, done), attempt_secrets=()))) == [secret(1), pod(1)]
+
+
+def test_a_secret_that_a_waiting_pod_has_lost_is_made_again() -> None:
+    facts = replace(announced(pull_secret()), builders=(builder(),), volume=volume())
+    assert created(planned(facts)) == [secret(1)]
+    assert created(planned(replace(facts, attempt_secrets=(MINE,)))) == []
 
 
 def test_a_complete_cache_does_not_care() -> None:
