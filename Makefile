@@ -70,6 +70,14 @@ cluster-status: $(READY) ## Say what is running
 demo: $(READY) ## See it work: cluster, operator, a cache, Pods from the cache
 	$(BIN)/python -m tests.demo --name $(NAME)
 
+.PHONY: bench
+bench: $(READY) ## Measure the operator on the local cluster, and print a table
+	$(BIN)/python -m tests.bench controller --name $(NAME)
+
+.PHONY: bench-builder
+bench-builder: $(READY) ## How fast the builder is, against skopeo and against itself
+	$(BIN)/python -m tests.bench builder
+
 .PHONY: lock
 lock: $(READY) ## Resolve the lock files anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade pyproject.toml -o requirements/runtime.lock

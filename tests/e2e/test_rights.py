@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator may do what it does, and no more: what is granted to its account, against what the API server says that
+the account has asked for since the tests began.
+
+Run alone, the fixture makes it do all that it ever does. Run last of the end-to-end tests, which it is by its name, it
+also judges what they led to.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+from imagecache_operator.cluster.client import Client
+from imagecache_operator.cluster.observe import home_uid
+from imagecache_operator.controller.reconciler import Reconciler
+from imagecache_operator.settings import Settings
+from kubernetes import client, config
+
+from tests.support import slow_link
+from tests.support.audit import ACCOUNT, ADMINISTRATOR, OPERATOR, AuditLog, Grant, Request, grants
+from tests.support.install import REPOSITORY
+from tests.support.kube import NAMESPACE, Cache, Kube, until
+from tests.support.upstream import PORT, SLOW_HOST, Upstream
+
+COLLECTED = datetime.now(UTC)  # before the first test ran
+CREDENTIALS = "e2e-rights"  # a user's Secret
+
+
+@pytest.fixture(scope="module")
+def granted(kube: Kube) -> set[Grant]:
+    rendered = kube.cluster.kubectl("kustomize", str(REPOSITORY / "deploy" / "local"))
+    return grants(yaml.safe_load_all(rendered))
+
+
+@pytest.fixture(scope="module")
+def slow(kube: Kube, upstream: Upstream) -> Iterator[str]:
+    """A reference behind a link so slow that the operator sees its builder at work."""
+    slow_link.start(kube.cluster, SLOW_HOST, upstream.host, PORT, 800_000)
+    yield f"{SLOW_HOST}:{PORT}/team/app:2.1"
+    slow_link.stop(kube.cluster, SLOW_HOST)
+
+
+@pytest.fixture(scope="module")
+def credentials(kube: Kube) -> Iterator[str]:
+    """A Secret of a user, as imagePullSecrets names it."""
+    login = {"auth": base64.b64encode(b"somebody:secret").decode()}
+    kube.apply({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/dockerconfigjson",
+        "metadata": {"name": CREDENTIALS, "namespace": "default"},
+        "stringData": {".dockerconfigjson": json.dumps({"auths": {f"{SLOW_HOST}:{PORT}": login}})},
+    })
+    yield f"default:{CREDENTIALS}"
+    kube.delete("secret", CREDENTIALS, "default")
+
+
+@pytest.fixture(scope="module")
+def log(kube: Kube, slow: str, credentials: str) -> AuditLog:
+    """The log, after a whole life: the operator starts; a cache is built, with credentials; it expires."""
+    kube.operator_is_back(kube.kill_operator())
+    cache = Cache(kube, "e2e-rights")
+    cache.apply([slow], {"retentionDays": 1, "buildingConfig": {"imagePullSecrets": [credentials]}})
+    try:
+        until(lambda: cache.condition("Ready").get("reason") == "Pulling", "the builder is seen at work", 90)
+        cache.wait_for("Available")
+        uid = cache.uid
+        _the_day_after_tomorrow(kube).run_once(cache.name, uid)
+        until(lambda: cache.object is None and not cache.children(uid), "the expired cache leaves nothing", 60)
+    finally:
+        cache.delete()
+    return AuditLog(kube.cluster.audit_log)
+
+
+def _the_day_after_tomorrow(kube: Kube) -> Reconciler:
+    """The operator's own passes under its own account, by another clock: the API server dates what is created itself,
+    and no cache lives for less than a day. It is for one pass; the operator in the cluster does the rest."""
+    configuration = client.Configuration()
+    config.load_kube_config(str(kube.cluster.kubeconfig), client_configuration=configuration)
+    configuration.cert_file = configuration.key_file = None  # an administrator's
+    token = kube.cluster.kubectl("-n", NAMESPACE, "create", "token", ACCOUNT).strip()
+    configuration.api_key = {"BearerToken": f"Bearer {token}"}
+    api = Client(configuration)
+    settings = Settings(builder_image="none is started")
+    return Reconciler(api, settings, home_uid(api), lambda: datetime.now(UTC) + timedelta(days=2))
+
+
+def _requests(log: AuditLog) -> list[Request]:
+    return log.requests(OPERATOR, COLLECTED)
+
+
+def test_nothing_is_granted_that_is_not_used(granted: set[Grant], log: AuditLog) -> None:
+    assert granted, "the manifests bind roles to the account"
+
+    def unused() -> list[Grant]:
+        asked = _requests(log)
+        return sorted(g for g in granted if not any(g.used_by(r) for r in asked))
+
+    # The last answers may be a moment ahead of the log.
+    until(lambda: not unused(), "all that is granted is used", 20, lambda: "\n".join(map(str, unused())))
+
+
+def test_nothing_was_refused_for_want_of_a_right(log: AuditLog) -> None:
+    asked = _requests(log)
+    assert asked
+    refused = {f"{r.verb} {r.uri}" for r in asked if r.decision == "forbid"}
+    assert not refused, "\n".join(sorted(refused))
+
+
+def test_a_refusal_would_be_seen(kube: Kube) -> None:
+    """Somebody asks in the operator's name for what it may not have. It is told apart from what the operator asks."""
+    said = kube.cluster.kubectl("get", "configmaps", "-A", f"--as={OPERATOR}", check=False)
+    assert said == ""
+    log = AuditLog(kube.cluster.audit_log)
+
+    def seen() -> bool:
+        asked = log.requests(ADMINISTRATOR, COLLECTED)
+        return any((r.verb, r.resource, r.decision) == ("list", "configmaps", "forbid") for r in asked)
+
+    until(seen, "the refusal is in the log", 20)
