@@ -21,7 +21,7 @@ from tests.support.install import install
 from tests.support.kube import Cache, Kube
 from tests.support.upstream import PORT, SLOW_HOST, Upstream
 
-CACHE = "demo"
+CACHE, PRIVATE, BROKEN = "demo", "demo-private", "demo-broken"
 # About two seconds a megabyte would bore, no limit at all would show nothing: 4 MB/s lets the bars move.
 LINK = 4_000_000
 PATIENCE = 180.0
@@ -55,7 +55,8 @@ def _demo(name: str) -> None:
     kube = Kube(cluster)
     demo = Cache(kube, CACHE)
     volume_server.remove_all(kube)
-    demo.delete()
+    for earlier in (CACHE, PRIVATE, BROKEN):
+        Cache(kube, earlier).delete()
 
     step("kubectl apply: an ImageCache of these images")
     references = [f"{SLOW_HOST}:{PORT}/{image}" for image in upstream.images]
@@ -109,9 +110,7 @@ def _private(console: Console, step: Callable[[str], None], upstream: Upstream, 
             f"--docker-username={team}", f"--docker-password={registry.accounts[team].password}",
         )
         console.print(f"         Secret {team}:regcred is for {server}")
-    private, broken = Cache(kube, "demo-private"), Cache(kube, "demo-broken")
-    for made in (private, broken):
-        made.delete()
+    private, broken = Cache(kube, PRIVATE), Cache(kube, BROKEN)
     private.apply(map(registry.reference, ("team-a/tools:1.0", "team-b/data:1.0")), _secrets(*TEAMS))
     broken.apply(
         [registry.reference("team-a/tools:1.0"), f"{host}/team-a/tools:no-such-tag",
@@ -125,7 +124,7 @@ def _private(console: Console, step: Callable[[str], None], upstream: Upstream, 
     if (private.status["phase"], broken.status["phase"]) != ("Available", "Failed"):
         raise click.ClickException("that is not what should have become of them")
 
-    step("kubectl delete imagecache demo-private")
+    step(f"kubectl delete imagecache {PRIVATE}")
     uid = private.uid
     private.delete()
     left = [f"{child['kind']} {child['metadata']['name']}" for child in private.children(uid)]

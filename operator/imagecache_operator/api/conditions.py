@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """The three kstatus types: all present from the first pass on."""
+    """The three kstatus types, all present from the first pass on, and one of ours."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"

@@ -243,7 +243,7 @@ class Status(Model):
     )
     image_count: int | None = Field(default=None, description="How many images the cache lists.")
     size: str | None = Field(default=None, description="Bytes that the layout takes, of what was asked for.")
-    progress: str | None = Field(default=None, description="How far the running attempt is.")
+    progress: str | None = Field(default=None, description="How far the attempt is, 100 % once the cache is complete.")
     expires_at: datetime | None = Field(default=None, description="When the cache expires.")
     volume: VolumeStatus | None = Field(default=None, description="The cache's volume.")
     attempt: Attempt | None = Field(default=None, description="The latest attempt to build the cache.")

@@ -41,6 +41,7 @@ def next_attempt(
 def renewed(attempt: Attempt, generation: int, pull_secrets: str | None) -> Attempt:
     """An announced attempt whose Pod has not been made, for the spec and the Secrets as they are now."""
     return attempt.model_copy(update={
+        # An attempt of a version before this field has none, and gets none: that is no edit.
         "observed_generation": attempt.observed_generation and generation,
         "pull_secrets": pull_secrets or attempt.pull_secrets,
     })

@@ -2,8 +2,9 @@
 """The plan: what to do about one ImageCache, from what is seen of it. Pure. `controller/reconciler.py` calls it.
 
 A decision is the first answer in a list of small questions, in the order of `_QUESTIONS`: is it being deleted? can
-its spec be used? has it expired? is it complete? has it failed for good? may it build? The life of a cache, in one
-screen; each answer says the phase, the reason, a sentence for a person, and what to do.
+its spec be used? is it for another cluster? has it expired? is it complete? has it failed for good? are there too many
+caches? may an attempt begin? how is the one that runs? The life of a cache, in one screen; each answer says the phase,
+the reason, a sentence for a person, and what to do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta
 
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import Attempt, AttemptState, OnExpiry, Phase, VolumeStatus
+from imagecache_operator.api.reasons import Reason
 from imagecache_operator.planning import attempts, images, wording
 from imagecache_operator.planning.children import builder_pod, credentials
 from imagecache_operator.planning.decision import Decision, Manifest, ObjectRef, Plan
@@ -65,6 +67,7 @@ def _elsewhere(view: View) -> Decision | None:
     wanted = view.spec.building_config.cluster if view.spec.building_config else None
     if wanted is None or wanted == view.observed.home_uid:
         return None
+    # The field cannot change, so nothing was ever made here that would have to be carried on or removed.
     return Decision(
         Phase.FAILED, Because.CLUSTER_NOT_FOUND,
         f"buildingConfig.cluster is {wanted}, but this cluster is {view.observed.home_uid}, and caches are built only "
@@ -137,6 +140,8 @@ def _failed(view: View) -> Decision | None:
         of_images = attempt.reason == attempts.REASON_IMAGES
         because = images.failure_reason(view.images) if of_images else images.volume_reason(attempt.reason)
         message = images.failure(view.images) if of_images else attempt.message or "The builder gave no reason"
+        if any(image.reason == Reason.UNAUTHORIZED for image in view.images) and view.secrets_hint:
+            message = f"{message}. {view.secrets_hint}"
     elif attempt.state is AttemptState.LOST and attempt.failures >= view.settings.max_attempts:
         because = Because.ATTEMPTS_EXHAUSTED
         message = (

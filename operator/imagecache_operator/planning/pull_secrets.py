@@ -36,12 +36,16 @@ def usable(images: Sequence[str], secrets: Sequence[PullSecret]) -> tuple[bool, 
     if broken:
         what = "; ".join(f"Secret {secret.reference} {secret.words}" for secret in broken)
         return False, broken[0].problem or ConditionReason.SECRET_INVALID, f"{what}. Images are pulled without it"
-    used = {entry.source for entry in needed(images, secrets).entries}
-    idle = [secret.reference for secret in secrets if secret.reference not in used]
+    idle = [secret.reference for secret in secrets if not serves(images, secret)]
     message = f"{wording.counted(len(secrets), 'Secret')} read"
     return True, ConditionReason.SECRETS_READ, message + (
         f"; nothing for these images in {', '.join(idle)}" if idle else ""
     )
+
+
+def serves(images: Sequence[str], secret: PullSecret) -> bool:
+    """Whether the Secret has something for some of the images."""
+    return bool(needed(images, [secret]).entries)
 
 
 def _references(images: Sequence[str]) -> Iterator[Reference]:

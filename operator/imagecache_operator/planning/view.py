@@ -95,6 +95,13 @@ class View:
         return pull_secrets.version(self.observed.pull_secrets)
 
     @property
+    def secrets_hint(self) -> str:
+        """What about the listed Secrets may be why an image is private to the builder; empty where nothing is."""
+        seen = self.observed.pull_secrets
+        _, _, words = pull_secrets.usable(self.spec.images, seen)
+        return words if seen and not all(pull_secrets.serves(self.spec.images, secret) for secret in seen) else ""
+
+    @property
     def credentials(self) -> Credentials:
         """What the images need of the listed Secrets."""
         return pull_secrets.needed(self.spec.images, self.observed.pull_secrets)

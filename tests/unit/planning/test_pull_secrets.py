@@ -236,3 +236,18 @@ def test_a_secret_that_a_waiting_pod_has_lost_is_made_again() -> None:
 def test_a_complete_cache_does_not_care() -> None:
     facts = seen(available(), volume=volume(), pull_secrets=(pull_secret(version="uid/9"),))
     assert planned(facts, NOW + timedelta(hours=1)).status.phase is Phase.AVAILABLE
+
+
+@pytest.mark.parametrize(("listed", "words"), [
+    (missing_secret(), "Secret team-a:regcred does not exist"),
+    (pull_secret(match="elsewhere.example"), "nothing for these images in team-a:regcred"),
+    (pull_secret(), ""),
+])
+def test_a_private_image_that_failed_tells_what_may_be_wrong_with_the_secrets(listed: PullSecret, words: str) -> None:
+    facts = seen(
+        status(AttemptState.RUNNING), volume=volume(), builders=(ended(bad(None, Reason.UNAUTHORIZED)),),
+        pull_secrets=(listed,),
+    )
+    message = planned(facts).status.message or ""
+    assert words in message
+    assert ("Secret" in message) is bool(words)

@@ -20,6 +20,7 @@ from imagecache_operator.settings import Settings
 UID = 65534
 CA_FOLDER = "/etc/imagecache/registry-ca"
 CREDENTIALS_FOLDER = "/etc/imagecache/credentials"
+# Images cannot be edited yet, so there is one generation of them.
 GENERATION = 1
 
 # A file, not a variable: variables show in `kubectl describe` and in the process table.
