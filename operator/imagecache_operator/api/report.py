@@ -37,12 +37,17 @@ class ImageProgress(Model):
 
 
 class Progress(Model):
-    """One line of a builder's stdout. Layers that images share count once in the sums."""
+    """One line of a builder's stdout. Layers that images share count once in the sums.
+
+    The last two are None where there is nothing to reckon with, and absent from builders of an older version.
+    """
 
     type: Literal["progress"] = "progress"
     images: tuple[ImageProgress, ...]
     bytes_done: int = 0
     bytes_total: int = 0
+    rate: int | None = Field(default=None, description="Bytes a second, over the last ten seconds.")
+    seconds_left: int | None = Field(default=None, description="How long the rest takes at that rate.")
 
 
 class ImageOutcome(Model):

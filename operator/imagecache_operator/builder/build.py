@@ -28,7 +28,7 @@ from imagecache_operator.builder.plan import ImagePlan, Planner
 from imagecache_operator.builder.platforms import Platform
 from imagecache_operator.builder.progress import Board
 from imagecache_operator.builder.registry import Registries
-from imagecache_operator.builder.report import Lines, ProgressLines
+from imagecache_operator.builder.report import ProgressLines, Reporter
 from imagecache_operator.builder.rewrite import as_it_is, written_anew
 from imagecache_operator.builder.schedule import check_fit, missing_layers, run_all
 from imagecache_operator.builder.space import Space
@@ -41,7 +41,7 @@ _NO_ROOM = frozenset({Reason.DOES_NOT_FIT, Reason.NO_SPACE_LEFT})
 
 
 def build(
-    job: BuildJob, root: Path, registries: Registries, lines: Lines, stop: threading.Event, workers: int = 4,
+    job: BuildJob, root: Path, registries: Registries, reporter: Reporter, stop: threading.Event, workers: int = 4,
 ) -> Outcome:
     """Brings the job's images onto the volume at `root` and says how each one ended. Raises nothing of its own.
 
@@ -50,7 +50,7 @@ def build(
     try:
         platforms = tuple(Platform.parse(platform) for platform in job.platforms)
         with open_layout(root) as layout:
-            return _Build(job, layout, registries, platforms, lines, stop, workers).run()
+            return _Build(job, layout, registries, platforms, reporter, stop, workers).run()
     except ImageError as error:
         return Outcome(reason=error.reason, message=error.message)
     except Exception as error:  # noqa: BLE001 - the operator must hear of it in the termination message
@@ -61,15 +61,15 @@ def build(
 class _Build:
     def __init__(
         self, job: BuildJob, layout: Layout, registries: Registries, platforms: tuple[Platform, ...],
-        lines: Lines, stop: threading.Event, workers: int,
+        reporter: Reporter, stop: threading.Event, workers: int,
     ) -> None:
         self._job = job
         self._layout = layout
         self._stop = stop
         self._workers = workers
         self._board = Board(len(job.images))
-        self._progress = ProgressLines(lines, self._board)
-        self._space = Space(job.capacity, layout.used(), layout.free())
+        self._progress = ProgressLines(reporter, self._board)
+        self._space = Space(job.capacity, layout.used(), layout.free() + layout.kept())
         self._form = FORMS[job.stored_as]
         self._planner = Planner(registries, layout, platforms)
         self._fetcher = Fetcher(registries, layout, self._form, self._space, self._board)
@@ -105,7 +105,8 @@ class _Build:
         for place in self._plans.keys() - self._missing.keys():
             self._publish(place)
         try:
-            self._layout.sweep({layer.key for layer in layers} if self._form.resumable else ())
+            if len(self._plans) == len(self._job.images):  # what an image that could not be planned needs is not known
+                self._layout.sweep({layer.key for layer in layers} if self._form.resumable else ())
             check_fit(layers, self._form, self._space)
         except ImageError as error:
             self._fail(frozenset().union(*(layer.images for layer in layers)), error)
@@ -143,7 +144,7 @@ class _Build:
         self._attempted((place,), partial(self._publish_plan, place, self._plans[place]))
 
     def _publish_plan(self, place: int, plan: ImagePlan) -> None:
-        stored = written_anew(plan, self._stored_layer) if self._form.media_type else as_it_is(plan)
+        stored = written_anew(plan, self._stored_layer) if self._form.media_type else as_it_is(plan, self._layout.size)
         for document in (*stored.configs, *stored.manifests):
             if not self._layout.has(digest_of(document)):
                 self._space.take(len(document))

@@ -2,7 +2,8 @@
 """What the builder says while it runs and when it ends: JSON lines on stdout, and the termination message.
 
 The operator reads the last line of the type `progress` through the API server, people read the lines of the type
-`log`; the outcome goes into the file that the kubelet takes the termination message from.
+`log`; the outcome goes into the file that the kubelet takes the termination message from. For a person at a terminal
+`terminal.py` says the same in another way.
 """
 
 from __future__ import annotations
@@ -10,40 +11,56 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from imagecache_operator.api.report import Outcome, Progress
 from imagecache_operator.builder.errors import printable
-from imagecache_operator.builder.progress import Board
+from imagecache_operator.builder.progress import Board, Rate
 
 _SECONDS_BETWEEN = 1.0
 _LONGEST_LOG = 1000
 
 
+class Reporter(Protocol):
+    """Where reports go, from any thread. A reader that went away must not end the build: neither method raises."""
+
+    def log(self, level: str, message: str) -> None:
+        """One sentence for a person."""
+
+    def progress(self, progress: Progress) -> None:
+        """How far everything is by now."""
+
+
 class Lines:
-    """Whole lines to one stream, from any thread."""
+    """Reports as JSON, an object a line."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
 
+    def log(self, level: str, message: str) -> None:
+        self.write(json.dumps({"type": "log", "level": level, "message": message}))
+
+    def progress(self, progress: Progress) -> None:
+        self.write(progress.model_dump_json(by_alias=True, exclude_none=True))
+
     def write(self, line: str) -> None:
-        # A reader that went away must not end the build.
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._stream.write(line + "\n")
             self._stream.flush()
 
 
 class LogLines(logging.Handler):
-    """Log records as JSON lines. Of an exception only its type and place are told: its text may hold a URL."""
+    """Log records as reports. Of an exception only its type and place are told: its text may hold a URL."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         super().__init__()
-        self._lines = lines
+        self._reporter = reporter
 
     def emit(self, record: logging.LogRecord) -> None:
         message = printable(record.getMessage(), _LONGEST_LOG)
@@ -51,15 +68,16 @@ class LogLines(logging.Handler):
             frames = traceback.extract_tb(record.exc_info[2])
             places = " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
             message = f"{message}: {record.exc_info[0].__name__} at {printable(places, _LONGEST_LOG)}"
-        self._lines.write(json.dumps({"type": "log", "level": record.levelname.lower(), "message": message}))
+        self._reporter.log(record.levelname.lower(), message)
 
 
 class ProgressLines:
     """Says how far everything is, at most once a second, and only when something changed."""
 
-    def __init__(self, lines: Lines, board: Board) -> None:
-        self._lines = lines
+    def __init__(self, reporter: Reporter, board: Board) -> None:
+        self._reporter = reporter
         self._board = board
+        self._rate = Rate()
         self._said: Progress | None = None
         self._next = 0.0
 
@@ -70,10 +88,14 @@ class ProgressLines:
     def say(self) -> None:
         """Now, however long ago the last line was."""
         now = self._board.snapshot()
-        self._next = time.monotonic() + _SECONDS_BETWEEN
+        moment = time.monotonic()
+        self._next = moment + _SECONDS_BETWEEN
+        rate = self._rate.measure(now.bytes_done, moment)
+        left = math.ceil((now.bytes_total - now.bytes_done) / rate) if rate else None
+        now = now.model_copy(update={"rate": rate, "seconds_left": left})
         if now != self._said:
             self._said = now
-            self._lines.write(now.model_dump_json(by_alias=True))
+            self._reporter.progress(now)
 
 
 def write_termination_message(path: Path, outcome: Outcome) -> None:
