@@ -8,13 +8,13 @@ and are good for another week are used again: nodes and Pods that trust the auth
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import ipaddress
 import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -29,8 +29,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME = datetime.timedelta(days=90)
-RENEW_BEFORE = datetime.timedelta(days=7)
+LIFETIME = timedelta(days=90)
+RENEW_BEFORE = timedelta(days=7)
+HOUR = timedelta(hours=1)  # so much a container's clock may be behind
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,11 @@ class Authority:
     def ca_pem(self) -> bytes:
         return self.ca_file.read_bytes()
 
-    def issue(self, names: Sequence[str], folder: Path) -> tuple[Path, Path]:
-        """A server certificate for DNS names and IP addresses: (certificate file, key file)."""
+    def issue(self, names: Sequence[str], folder: Path, begins: timedelta = -HOUR) -> tuple[Path, Path]:
+        """A server certificate for DNS names and IP addresses: (certificate file, key file).
+
+        `begins` is from now; LIFETIME later it ends. One of other times than usual is for a folder of its own.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         ca = x509.load_pem_x509_certificate(self.ca_pem)
         ca_key = load_pem_private_key(self.key_file.read_bytes(), None)
@@ -94,7 +98,7 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "imagecache test registry")])
         builder = (
-            _certificate(subject, ca.subject, key.public_key())
+            _certificate(subject, ca.subject, key.public_key(), begins)
             .add_extension(wanted, critical=False)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -105,16 +109,18 @@ class Authority:
         return cert_file, key_file
 
 
-def _certificate(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+def _certificate(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, begins: timedelta = -HOUR
+) -> x509.CertificateBuilder:
+    begin = datetime.now(UTC) + begins
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))  # a container's clock may be behind
-        .not_valid_after(now + LIFETIME)
+        .not_valid_before(begin)
+        .not_valid_after(begin + LIFETIME)
     )
 
 
@@ -132,7 +138,7 @@ def _usable(cert_file: Path, key_file: Path) -> x509.Certificate | None:
         key = load_pem_private_key(key_file.read_bytes(), None)
     except (OSError, ValueError):
         return None
-    if certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC) + RENEW_BEFORE:
+    if certificate.not_valid_after_utc < datetime.now(UTC) + RENEW_BEFORE:
         return None
     return certificate if certificate.public_key() == key.public_key() else None
 

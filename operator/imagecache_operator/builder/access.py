@@ -15,21 +15,19 @@ import threading
 import time
 from urllib.parse import urlencode
 
-from urllib3 import BaseHTTPResponse
-from urllib3.util import parse_url
-
 from imagecache_operator.api.credentials import Credential, Credentials
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import Reference
 from imagecache_operator.builder import challenge as challenges
 from imagecache_operator.builder.challenge import Challenge
 from imagecache_operator.builder.errors import ImageError
-from imagecache_operator.builder.transport import Transport, failures_in_words, raise_for_trouble, shown_host
+from imagecache_operator.builder.transport import Reply, Transport
 
 _LONGEST_ANSWER = 1024 * 1024
 _USUAL_LIFE = 60.0  # seconds, where the answer does not say
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _CLIENT = "imagecache-builder"
+_ROLE = "token service"
 
 Login = Credential | None
 _Asker = tuple[str, str, Login]  # host, path, login
@@ -104,36 +102,32 @@ class Access:
             return f"Bearer {self._tokens[key][0]}"
 
     def _new_token(self, host: str, demand: Challenge, scope: str, login: Login) -> tuple[str, float]:
-        response = self._ask(demand, scope, login)
-        asked = shown_host(parse_url(demand.realm))
-        raise_for_trouble(response, asked)
+        reply = self._ask(host, demand, scope, login)
+        if reply.status != 200:
+            reply.release()
+            raise Refused(403 if reply.status == 403 else 401)
+        body = reply.whole(_LONGEST_ANSWER)
         try:
-            if response.status != 200:
-                raise Refused(403 if response.status == 403 else 401)
-            with failures_in_words(asked):
-                body = response.read(_LONGEST_ANSWER)
-        finally:
-            response.close()
-        try:
-            answer = json.loads(body)
+            answer = json.loads(body or b"")
             token = answer.get("token") or answer.get("access_token")
             life = float(answer.get("expires_in") or _USUAL_LIFE)
             if not _TOKEN.fullmatch(token):
                 raise ValueError
         except (ValueError, TypeError, AttributeError, RecursionError, OverflowError):
-            raise ImageError(
-                Reason.REGISTRY_UNAVAILABLE, f"{asked} sends no usable token for the registry {host}.",
-            ) from None
+            raise ImageError(Reason.REGISTRY_UNAVAILABLE, f"The {reply.peer} sends no usable token.") from None
         return token, time.monotonic() + max(0.0, min(life, 3600.0))
 
-    def _ask(self, demand: Challenge, scope: str, login: Login) -> BaseHTTPResponse:
+    def _ask(self, host: str, demand: Challenge, scope: str, login: Login) -> Reply:
         realm = demand.realm.partition("#")[0]
+        if login and self._transport.scheme(host) == "https" and not realm.lower().startswith("https:"):
+            raise Refused  # what is for a registry with TLS goes nowhere without it, also not where others may
         wanted = [(k, v) for k, v in (("service", demand.service), ("scope", scope)) if v]
         if login and login.identity_token:
             form = [("grant_type", "refresh_token"), ("refresh_token", login.identity_token), ("client_id", _CLIENT)]
-            return self._transport.post_form(realm, urlencode([*form, *wanted]))
+            return self._transport.post_form(realm, host, urlencode([*form, *wanted]), _ROLE)
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(wanted)}"
-        return self._transport.get(url, {"Accept": "application/json"}, _basic(login) if login else None)
+        headers = {"Accept": "application/json"}
+        return self._transport.get(url, host, headers, _basic(login) if login else None, _ROLE)
 
 
 def _basic(login: Credential) -> str:

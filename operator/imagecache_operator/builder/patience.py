@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long trouble that may pass by itself is waited for. `registry.py` and `fetch.py` ask after each failure."""
+"""How long a registry is waited for: the limits of the whole way to it, and what comes after a failure.
+
+`connections.py` keeps to the limits of a request; `registry.py` and `fetch.py` ask here after each failure.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,26 @@ class Trouble(ImageError):
 
 @dataclass(frozen=True)
 class Limits:
-    """When to give up. Delays are in seconds; they double, and a random part keeps builders from moving in step."""
+    """How far a registry is borne with: every limit of the way to it, in seconds where nothing else is said.
 
+    One request: `connect` for each of reaching a host and shaking hands with it, `stall` for its silence afterwards,
+    in mid-layer too; how long a name is looked up, resolv.conf says. `slowest` is the bytes a second that it must send
+    on average of `slowest_over` seconds of waiting for it: thin lines are served, and what comes in drops does not
+    hold a worker for hours.
+
+    One host: `connections` at a time, None for one for each worker.
+
+    One piece of work, a manifest or a layer: it ends after so many `failures_in_a_row` without a byte between them,
+    after so many `failures_in_all`, or before it would wait for more than `waiting_in_all`. Between two tries passes
+    what the registry asks for (`Retry-After`), at least `first_delay`, which doubles up to `longest_delay`; a random
+    part of it keeps builders from moving in step.
+    """
+
+    connect: float = 10.0
+    stall: float = 30.0
+    slowest: int = 8 * 1024
+    slowest_over: float = 60.0
+    connections: int | None = None
     failures_in_a_row: int = 5
     failures_in_all: int = 40
     first_delay: float = 0.5

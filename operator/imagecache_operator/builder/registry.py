@@ -9,21 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-import urllib3
-
 from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import DEFAULT_HOST, Reference
 from imagecache_operator.builder.access import Access, Login, Refused
 from imagecache_operator.builder.connections import open_pools
 from imagecache_operator.builder.errors import ImageError, cancelled
-from imagecache_operator.builder.manifest import ACCEPTED, MAX_SIZE, Descriptor, digest_of
+from imagecache_operator.builder.manifest import ACCEPTED, MAX_SIZE, Descriptor, digest_of, is_digest
 from imagecache_operator.builder.patience import Limits, Patience, Trouble
-from imagecache_operator.builder.transport import Transport, failures_in_words, raise_for_trouble
+from imagecache_operator.builder.transport import Reply, Transport
 
 PIECE = 256 * 1024  # bytes a read; smaller costs time, larger gains nothing
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 @dataclass(frozen=True)
@@ -41,24 +39,21 @@ class Document:
 class BlobStream:
     """A blob's bytes from `start` on, which is where they were asked for, or 0 if the registry knows no ranges.
 
-    `length` is the number of bytes to come as the registry announced it, or None. A context manager.
+    `length` is how many follow up to the blob's end by the registry's word, or None. A context manager.
     """
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, host: str, start: int, stop: threading.Event) -> None:
-        self._response = response
-        self._host = host
-        self._stop = stop
+    def __init__(self, reply: Reply, start: int, length: int | None, stop: threading.Event) -> None:
         self.start = start
-        length = response.headers.get("Content-Length", "")
-        self.length = int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+        self.length = length
+        self._reply = reply
+        self._stop = stop
 
     def __iter__(self) -> Iterator[bytes]:
         """Pieces of at most PIECE bytes. Raises Trouble when the connection breaks, Cancelled on stop."""
         while True:
             if self._stop.is_set():
                 raise cancelled()
-            with failures_in_words(self._host):
-                piece = self._response.read(PIECE, decode_content=False)
+            piece = self._reply.read(PIECE)
             if not piece:
                 return
             yield piece
@@ -69,13 +64,14 @@ class BlobStream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
     ) -> None:
-        self._response.close()
+        self._reply.release()
 
 
 class Registries:
     """All registries of a job. Shared by all threads.
 
-    `stop` ends waiting and reading within seconds; `ca_file` is trusted besides the system's authorities.
+    `stop` ends waiting and reading within seconds; `ca_file` is trusted besides the system's authorities; proxies are
+    those that the environment names.
     """
 
     def __init__(
@@ -89,7 +85,8 @@ class Registries:
     ) -> None:
         self.stop = stop
         self.limits = limits or Limits()
-        self._transport = Transport(open_pools(workers, ca_file), frozenset(host.lower() for host in plain_http))
+        pools = open_pools(self.limits, workers, ca_file)
+        self._transport = Transport(pools, frozenset(host.lower() for host in plain_http))
         self._access = Access(self._transport, credentials or Credentials())
 
     def manifest(self, reference: Reference, digest: str | None = None) -> Document:
@@ -97,97 +94,109 @@ class Registries:
 
         Raises ImageError.
         """
-        wanted = digest or reference.digest
-        document = self._patience().insist(lambda: self._document(reference, wanted or reference.tag or ""))
-        if wanted and document.digest != wanted:
-            raise ImageError(
-                Reason.DIGEST_MISMATCH,
-                f"The registry {reference.host} sends another manifest for {reference.path} than the digest asks for.",
-            )
-        return document
+        wanted = digest or reference.digest or reference.tag or ""
+        return self._patience().insist(lambda: self._document(reference, wanted))
 
     def small_blob(self, reference: Reference, blob: Descriptor) -> bytes:
         """A whole blob (a config), verified. Raises ImageError."""
-        data = self._patience().insist(lambda: self._small_blob(reference, blob))
-        if digest_of(data) != blob.digest:
-            raise ImageError(
-                Reason.DIGEST_MISMATCH,
-                f"The registry {reference.host} sends another config for {reference.path} than its digest asks for.",
-            )
-        return data
+        return self._patience().insist(lambda: self._small_blob(reference, blob))
 
     def open_blob(self, reference: Reference, digest: str, start: int = 0) -> BlobStream:
         """One try to read a blob from byte `start` on. Raises Trouble and ImageError."""
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        response = self._get(reference, f"blobs/{digest}", headers)
-        if start and response.status == 206:
-            match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if not match or int(match[1]) != start:
-                response.close()
-                raise Trouble(
-                    Reason.REGISTRY_UNAVAILABLE, f"The registry {reference.host} sends a wrong part of a blob.",
-                )
-            return BlobStream(response, reference.host, start, self.stop)
-        return BlobStream(response, reference.host, 0, self.stop)
+        headers, more = ({"Range": f"bytes={start}-"}, (206, 416)) if start else ({}, ())
+        reply = self._get(reference, f"blobs/{digest}", headers, more)
+        if reply.status == 416:  # it has fewer bytes than have come: all of them anew, the digest tells what is right
+            reply.release()
+            return self.open_blob(reference, digest)
+        if reply.status == 200:
+            return BlobStream(reply, 0, reply.length, self.stop)
+        try:
+            return BlobStream(reply, start, _left(reply, start), self.stop)
+        except Trouble:
+            reply.release()
+            raise
 
     def _document(self, reference: Reference, name: str) -> Document:
-        response = self._get(reference, f"manifests/{name}", {"Accept": ", ".join(ACCEPTED)})
-        content_type = response.headers.get("Content-Type", "")
-        return Document(self._read(BlobStream(response, reference.host, 0, self.stop), reference), content_type)
+        reply = self._get(reference, f"manifests/{name}", {"Accept": ", ".join(ACCEPTED)})
+        content_type = reply.headers.get("Content-Type", "")
+        # What a tag means is the registry's word only; a body that was cut off or changed on the way is not it.
+        known = content_type.partition(";")[0].strip() in ACCEPTED
+        told = reply.headers.get("Docker-Content-Digest", "") if known else ""
+        promised = name if is_digest(name) else told
+        document = Document(_whole(reply, reference), content_type)
+        if is_digest(promised) and document.digest != promised:
+            raise _wrong_bytes(reference, "manifest")
+        return document
 
     def _small_blob(self, reference: Reference, blob: Descriptor) -> bytes:
-        return self._read(self.open_blob(reference, blob.digest), reference)
+        data = _whole(self._get(reference, f"blobs/{blob.digest}", {}), reference)
+        if digest_of(data) != blob.digest:
+            raise _wrong_bytes(reference, "config")
+        return data
 
-    def _read(self, stream: BlobStream, reference: Reference) -> bytes:
-        data = bytearray()
-        with stream:
-            for piece in stream:
-                data += piece
-                if len(data) > MAX_SIZE:
-                    raise ImageError(
-                        Reason.MANIFEST_INVALID,
-                        f"{reference.canonical} has a manifest or config of more than {MAX_SIZE >> 20} MiB.",
-                    )
-        return bytes(data)
-
-    def _get(self, reference: Reference, what: str, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """The answer to the first login that is let in. Raises Trouble, and ImageError when none is."""
+    def _get(
+        self, reference: Reference, what: str, headers: dict[str, str], more: tuple[int, ...] = (),
+    ) -> Reply:
+        """The reply to the first login that is let in: 200, or one of `more`. Raises Trouble, and ImageError when none
+        is."""
         refusals: list[tuple[Login, int]] = []
         for login in self._access.logins(reference):
             try:
-                response = self._get_as(login, reference, what, headers)
+                reply = self._get_as(login, reference, what, headers)
             except Refused as refused:
                 refusals.append((login, refused.status))
                 continue
-            status = response.status
-            if status in (200, 206):
+            if reply.status in (200, *more):
                 self._access.served(reference, login)
-                return response
-            response.close()
-            refusals.append((login, status))
+                return reply
+            reply.release()
+            refusals.append((login, reply.status))
             # Registries hide what somebody may not see: to the next login, "not found" may turn into the image.
-            if status not in (401, 403, 404):
+            if reply.status not in (401, 403, 404):
                 break
         raise _refusal(refusals, reference, what)
 
-    def _get_as(
-        self, login: Login, reference: Reference, what: str, headers: dict[str, str],
-    ) -> urllib3.BaseHTTPResponse:
-        """The registry's answer to this login. Raises Refused where it does not even get a token."""
+    def _get_as(self, login: Login, reference: Reference, what: str, headers: dict[str, str]) -> Reply:
+        """The registry's reply to this login. Raises Refused where it does not even get a token."""
         host, path = reference.host, reference.path
         name = "registry-1.docker.io" if host == DEFAULT_HOST else host
         url = f"{self._transport.scheme(name)}://{name}/v2/{path}/{what}"
         sent = self._access.authorization(host, path, login)
-        response = self._transport.get(url, headers, sent)
-        if response.status == 401:
-            demand = ", ".join(response.headers.getlist("WWW-Authenticate"))
-            response.close()
-            response = self._transport.get(url, headers, self._access.answer(host, path, login, demand, sent))
-        raise_for_trouble(response, host)
-        return response
+        reply = self._transport.get(url, host, headers, sent)
+        if reply.status == 401:
+            demand = ", ".join(reply.headers.getlist("WWW-Authenticate"))
+            reply.release()
+            reply = self._transport.get(url, host, headers, self._access.answer(host, path, login, demand, sent))
+        return reply
 
     def _patience(self) -> Patience:
         return Patience(self.limits, self.stop)
+
+
+def _whole(reply: Reply, reference: Reference) -> bytes:
+    data = reply.whole(MAX_SIZE)
+    if data is None:
+        raise ImageError(
+            Reason.MANIFEST_INVALID,
+            f"{reference.canonical} has a manifest or config of more than {MAX_SIZE >> 20} MiB.",
+        )
+    return data
+
+
+def _left(reply: Reply, start: int) -> int | None:
+    """How much the blob has from `start` on, by a 206 that begins there; it may end before the blob does."""
+    match = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", ""))
+    if not match or int(match[1]) != start or int(match[2]) < start:
+        raise Trouble(Reason.REGISTRY_UNAVAILABLE, f"The {reply.peer} sends a wrong part of a blob.")
+    return None if match[3] == "*" else int(match[3]) - start
+
+
+def _wrong_bytes(reference: Reference, what: str) -> Trouble:
+    """Proxies send those for a moment; what stays wrong is the registry's fault."""
+    return Trouble(
+        Reason.DIGEST_MISMATCH,
+        f"The registry {reference.host} sends another {what} for {reference.path} than its digest asks for.",
+    )
 
 
 def _refusal(refusals: list[tuple[Login, int]], reference: Reference, what: str) -> ImageError:

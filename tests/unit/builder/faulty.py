@@ -6,12 +6,17 @@ A test says which request goes wrong and how; everything else is answered as a r
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gzip
 import hashlib
 import json
+import select
 import socket
+import socketserver
 import ssl
 import struct
+import termios
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -79,24 +84,34 @@ class SmallImage:
 
 
 class FaultyRegistry:
-    """`script` maps a request's path to the faults of its next requests; `requests` is what came, in order."""
+    """`script` maps a request's path to the faults of its next requests; `requests` is what came, in order.
 
-    def __init__(self, authority: Authority | None, folder: Path) -> None:
+    `certificate` (its file, and its key's) is another than one for loopback that the authority has issued;
+    `most_connections` is how many were open at one time.
+    """
+
+    def __init__(
+        self, authority: Authority | None, folder: Path, host: str = "127.0.0.1",
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self.documents: dict[str, tuple[str, bytes]] = {}
         self.script: dict[str, list[Fault]] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.judge: Callable[[Handler], int] = lambda handler: 200
         self.demand: dict[str, str] = {}
         self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"registry": self}))
+        self.connections = self.most_connections = 0
+        family = {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET}
+        server = type("Server", (_Server,), family)
+        self._server = server((host, 0), type("BoundHandler", (Handler,), {"registry": self}))
         if authority:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*authority.issue(["127.0.0.1", "localhost"], folder))
+            context.load_cert_chain(*(certificate or authority.issue(["127.0.0.1", "::1", "localhost"], folder)))
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False,
             )
         self.port: int = self._server.server_address[1]
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
@@ -124,6 +139,7 @@ class FaultyRegistry:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    server_bind = socketserver.TCPServer.server_bind  # HTTPServer's would look up a name for the address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Broken connections are the subject here, not news."""
@@ -132,6 +148,17 @@ class _Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     registry: FaultyRegistry
     protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        with self.registry.lock:
+            self.registry.connections += 1
+            self.registry.most_connections = max(self.registry.most_connections, self.registry.connections)
+
+    def finish(self) -> None:
+        with self.registry.lock:
+            self.registry.connections -= 1
+        super().finish()
 
     def do_POST(self) -> None:
         self.do_GET(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
@@ -169,6 +196,20 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body if cut is None else body[:cut])
 
+    def write(self, *parts: bytes) -> None:
+        """Puts the bytes on the wire at once, as they are."""
+        for part in parts:
+            self.wfile.write(part)
+            self.wfile.flush()
+
+    def hang_up(self) -> None:
+        """Nothing more comes on this connection."""
+        self.close_connection = True
+
+    def client_left(self, seconds: float) -> bool:
+        """Whether the client closes the connection before so many seconds are over."""
+        return bool(select.select([self.connection], [], [], seconds)[0])
+
     def log_message(self, *_: Any) -> None:
         """The test's output is for failures."""
 
@@ -186,11 +227,10 @@ def resets_after(count: int) -> Fault:
 
     def fault(handler: Handler, data: bytes) -> None:
         handler.answer(200, data, cut=count)
-        handler.wfile.flush()
-        time.sleep(0.1)  # so that the bytes arrive before the reset throws them away
+        _wait_until_received(handler.connection)
         handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         handler.connection.close()
-        handler.close_connection = True
+        handler.hang_up()
 
     return fault
 
@@ -200,7 +240,7 @@ def ends_after(count: int) -> Fault:
 
     def fault(handler: Handler, data: bytes) -> None:
         handler.answer(200, data, {"Connection": "close"}, cut=count)
-        handler.close_connection = True
+        handler.hang_up()
 
     return fault
 
@@ -213,14 +253,36 @@ def sends(body: bytes) -> Fault:
     return lambda handler, _: handler.answer(200, body)
 
 
+def raw(*parts: bytes) -> Fault:
+    """These bytes instead of an answer, and the end of the connection."""
+
+    def fault(handler: Handler, _: bytes) -> None:
+        handler.write(*parts)
+        handler.hang_up()
+
+    return fault
+
+
 def trickles(seconds: float) -> Fault:
-    """Nearly silent: one byte, then nothing for a long time."""
+    """Nearly silent: one byte, then nothing until the client gives up, or for that long."""
 
     def fault(handler: Handler, data: bytes) -> None:
         handler.answer(200, data, cut=1)
-        handler.wfile.flush()
-        time.sleep(seconds)
-        handler.close_connection = True
+        handler.client_left(seconds)
+        handler.hang_up()
+
+    return fault
+
+
+def drips(first: bytes, drop: bytes, pause: float) -> Fault:
+    """A drop, a pause, a drop, … for as long as the client listens; LENGTH in `first` is the document's."""
+
+    def fault(handler: Handler, data: bytes) -> None:
+        handler.hang_up()
+        handler.write(first.replace(b"LENGTH", b"%d" % len(data)))
+        with contextlib.suppress(OSError):
+            while not handler.client_left(pause):
+                handler.write(drop)
 
     return fault
 
@@ -228,3 +290,10 @@ def trickles(seconds: float) -> Fault:
 def demands_token(realm: str) -> Fault:
     value = f'Bearer realm="{realm}",service="registry",scope="repository:team/app:pull"'
     return answers(401, {"WWW-Authenticate": value})
+
+
+def _wait_until_received(connection: socket.socket) -> None:
+    """Bytes that the other side does not have yet would be thrown away by a reset."""
+    end = time.monotonic() + 10
+    while fcntl.ioctl(connection, termios.TIOCOUTQ, b"    ") != b"\0\0\0\0" and time.monotonic() < end:
+        time.sleep(0.001)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import io
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,15 @@ from imagecache_operator.api.report import Outcome
 from imagecache_operator.builder.check import check
 from imagecache_operator.builder.layout import Layout
 
-from tests.unit.builder import faulty as faults
-from tests.unit.builder.conftest import QUICK, Run
-from tests.unit.builder.faulty import FaultyRegistry, SmallImage, sha256
+from . import faulty as faults
+from .conftest import Run
+from .discretion import discreet
+from .faulty import FaultyRegistry, Handler, SmallImage, sha256
+
+
+@pytest.fixture
+def run(run: Run, output: io.StringIO) -> Iterator[Run]:
+    yield from discreet(run, output)
 
 
 def _bytes(count: int, seed: int = 1) -> bytes:
@@ -55,63 +62,6 @@ def test_it_goes_on_where_the_connection_broke(
     assert 200_000 < int(ranges[1].removeprefix("bytes=").removesuffix("-")) <= 600_000
 
 
-def test_it_starts_again_where_the_registry_knows_no_ranges(
-    faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
-) -> None:
-    faulty.fail(_layer(image), faults.ends_after(600_000), faults.ignores_range())
-    _assert_complete(run(faulty.add("team/app", image)), volume, image)
-
-
-def test_a_wrong_range_is_not_taken(faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage) -> None:
-    wrong = faults.answers(206, {"Content-Range": "bytes 5-9/10"}, b"12345")
-    faulty.fail(_layer(image), faults.ends_after(600_000), wrong)
-    _assert_complete(run(faulty.add("team/app", image)), volume, image)
-
-
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_it_waits_for_what_passes(
-    status: int, faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
-) -> None:
-    fault = faults.answers(status)
-    faulty.fail("/v2/team/app/manifests/1", fault, fault)
-    faulty.fail(_layer(image), fault, fault)
-    _assert_complete(run(faulty.add("team/app", image)), volume, image)
-
-
-def test_it_waits_as_long_as_the_registry_asks(faulty: FaultyRegistry, run: Run, image: SmallImage) -> None:
-    faulty.fail(_layer(image), faults.answers(429, {"Retry-After": "1"}))
-    begin = time.monotonic()
-    assert run(faulty.add("team/app", image)).succeeded
-    assert time.monotonic() - begin >= 1
-
-
-def test_it_does_not_wait_for_hours(faulty: FaultyRegistry, run: Run, image: SmallImage) -> None:
-    faulty.fail(_layer(image), faults.answers(429, {"Retry-After": "7200"}))
-    begin = time.monotonic()
-    assert run(faulty.add("team/app", image)).images[0].reason is Reason.TOO_MANY_REQUESTS
-    assert time.monotonic() - begin < 5
-
-
-@pytest.mark.parametrize(("status", "reason"), [
-    (401, Reason.UNAUTHORIZED), (403, Reason.DENIED), (404, Reason.NOT_FOUND), (400, Reason.REGISTRY_UNAVAILABLE),
-])
-def test_a_refusal_is_final_and_has_its_reason(
-    status: int, reason: Reason, faulty: FaultyRegistry, run: Run, image: SmallImage,
-) -> None:
-    faulty.fail("/v2/team/app/manifests/1", *[faults.answers(status)] * 5)
-    (result,) = run(faulty.add("team/app", image)).images
-    assert result.reason is reason
-    assert faulty.address in result.message
-    assert len(faulty.requests) == 1
-
-
-def test_trouble_that_stays_is_told(faulty: FaultyRegistry, run: Run, image: SmallImage) -> None:
-    faulty.fail(_layer(image), *[faults.answers(503)] * 100)
-    (result,) = run(faulty.add("team/app", image)).images
-    assert result.reason is Reason.REGISTRY_UNAVAILABLE
-    assert len(faulty.requests) == 2 + QUICK.failures_in_a_row
-
-
 def test_one_bad_image_does_not_stop_the_others(
     faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage,
 ) -> None:
@@ -134,14 +84,6 @@ def test_wrong_bytes_are_the_registrys_fault(faulty: FaultyRegistry, run: Run, v
 def test_wrong_bytes_once_are_forgiven(faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage) -> None:
     faulty.fail(_layer(image), faults.sends(b"x" * len(image.blobs[image.layer_digests[0]])))
     _assert_complete(run(faulty.add("team/app", image)), volume, image)
-
-
-@pytest.mark.parametrize("length", [0, 10, 2_000_000])
-def test_a_wrong_length_is_the_registrys_fault(
-    length: int, faulty: FaultyRegistry, run: Run, image: SmallImage,
-) -> None:
-    faulty.fail(_layer(image), *[faults.sends(b"x" * length)] * 2)
-    assert run(faulty.add("team/app", image)).images[0].reason is Reason.DIGEST_MISMATCH
 
 
 def test_a_wrong_diff_id_is_the_images_fault(faulty: FaultyRegistry, run: Run, volume: Path, image: SmallImage) -> None:
@@ -210,15 +152,24 @@ def test_a_shared_layer_is_fetched_once(faulty: FaultyRegistry, run: Run, volume
     assert len([p for p in faulty.paths() if image.layer_digests[0] in p]) == 1
 
 
+@pytest.mark.timeout(25)  # less than the builder's patience with silence
 def test_a_stop_ends_within_seconds_and_keeps_what_is_complete(
     faulty: FaultyRegistry, run: Run, volume: Path, stop: threading.Event,
 ) -> None:
     image = SmallImage([_bytes(300_000), _bytes(1000, 2)])
-    faulty.fail(_layer(image), faults.trickles(60))
-    threading.Timer(0.7, stop.set).start()
-    begin = time.monotonic()
+    layout = Layout(volume)
+
+    def falls_silent(handler: Handler, data: bytes) -> None:
+        handler.answer(200, data, cut=100_000)
+        end = time.monotonic() + 20
+        while not layout.has(image.diff_ids[1]) and time.monotonic() < end:
+            time.sleep(0.01)
+        stop.set()
+        handler.client_left(60)
+        handler.hang_up()
+
+    faulty.fail(_layer(image), falls_silent)
     outcome = run(faulty.add("team/app", image))
-    assert time.monotonic() - begin < 6
     assert outcome.reason is Reason.CANCELLED
     assert outcome.images[0].reason is Reason.CANCELLED
     assert Layout(volume).has(image.diff_ids[1])
