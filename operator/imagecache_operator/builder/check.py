@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,16 @@ class _Check:
         self._tags: dict[str, str] = {}
 
     def problems(self) -> Iterator[str]:
-        for folder, _, names in os.walk(self._tree):
-            for name in names:
+        unreadable: list[OSError] = []
+        for folder, folders, names in os.walk(self._tree, onerror=unreadable.append):
+            for name in (*folders, *names):
                 path = Path(folder, name)
-                yield from self._look_at(path, path.relative_to(self._tree).as_posix())
+                try:
+                    yield from self._look_at(path, self._name(path))
+                except OSError as error:
+                    unreadable.append(error)
+        for refusal in unreadable:
+            yield f"{self._name(Path(refusal.filename))} cannot be read: {os.strerror(refusal.errno or 0)}."
         for repository, layers in self._layers.items():
             for digest in layers - self._blobs.keys():
                 yield f"{repository} links to the blob {digest}, which is not there."
@@ -66,13 +73,22 @@ class _Check:
         for tag in self._entries.keys() - self._tags.keys():
             yield f"The tag {tag} points nowhere."
 
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._tree).as_posix()
+
     def _look_at(self, path: Path, name: str) -> Iterator[str]:
-        if path.is_symlink() or path.stat().st_mode & 0o777 != 0o644:
-            yield f"{name} is a symbolic link or has another mode than 0644."
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode) and not (_BLOB.fullmatch(name) or _LINK.fullmatch(name)):
+            return
+        if not stat.S_ISREG(mode):  # a symbolic link could lead anywhere, a pipe would never end
+            yield f"{name} is no regular file."
+            return
+        if stat.S_IMODE(mode) != 0o644:
+            yield f"{name} has another mode than 0644."
         if blob := _BLOB.fullmatch(name):
             yield from self._look_at_blob(path, blob[1], blob[2])
         elif link := _LINK.fullmatch(name):
-            target = path.read_text()
+            target = path.read_text(errors="replace")
             expected = link["layer"] or link["revision"] or link["entry"]
             if not is_digest(target) or (expected and target != f"sha256:{expected}"):
                 yield f"{name} contains something else than its digest."

@@ -100,8 +100,8 @@ class Fetcher:
             count = partial(self._board.add, layer.images)
             # What is written as it comes is hashed as it is written, together with what an earlier try has left.
             wire = Wire(self._registries, source, count, start=blob.size, hashes=not form.resumable)
+            self._space.take(blob.size)
             try:
-                self._space.take(blob.size)
                 tar = hashlib.sha256()
                 self._stream(wire, source, blob, tar.update)
                 wire.verify(blob.digest if form.resumable else None)

@@ -14,7 +14,9 @@ from typing import Protocol
 import zstandard
 
 from imagecache_operator.api.job import StoredAs
-from imagecache_operator.builder.inflate import inflated, is_zstd
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.builder.errors import ImageError
+from imagecache_operator.builder.inflate import MAX_ZSTD_WINDOW, inflated, is_zstd
 from imagecache_operator.builder.layout import Layout, NewBlob
 from imagecache_operator.builder.manifest import OCI_TAR, Descriptor
 
@@ -39,8 +41,8 @@ class Form(Protocol):
     def found(self, layout: Layout, layer: Descriptor, diff_id: str) -> str | None:
         """The digest under which the layer is on the volume; None where it is not."""
 
-    def least(self, size: int) -> int:
-        """Bytes that a layer of `size` compressed bytes takes at the least."""
+    def least(self, layer: Descriptor) -> int:
+        """Bytes that the layer takes at the least."""
 
     def packed(self, pieces: Iterator[bytes], tar: Callable[[bytes], object]) -> Iterator[bytes]:
         """What to write for the layer that comes in these pieces; `tar` sees its tar, where the form unpacks it at all.
@@ -64,8 +66,8 @@ class Original:
     def found(self, layout: Layout, layer: Descriptor, diff_id: str) -> str | None:
         return layer.digest if layout.has(layer.digest) else None
 
-    def least(self, size: int) -> int:
-        return size
+    def least(self, layer: Descriptor) -> int:
+        return layer.size
 
     def packed(self, pieces: Iterator[bytes], tar: Callable[[bytes], object]) -> Iterator[bytes]:
         return pieces
@@ -87,9 +89,9 @@ class Decompressed:
     def found(self, layout: Layout, layer: Descriptor, diff_id: str) -> str | None:
         return diff_id if layout.has(diff_id) else None
 
-    def least(self, size: int) -> int:
+    def least(self, layer: Descriptor) -> int:
         # gzip and zstd make incompressible data larger, by less than one part in a hundred and a few bytes.
-        return size * 99 // 100
+        return layer.size * 99 // 100
 
     def packed(self, pieces: Iterator[bytes], tar: Callable[[bytes], object]) -> Iterator[bytes]:
         return inflated(pieces)
@@ -114,8 +116,9 @@ class Zstd:
     def found(self, layout: Layout, layer: Descriptor, diff_id: str) -> str | None:
         return layout.packed_form_of(diff_id)
 
-    def least(self, size: int) -> int:
-        return size // 2  # gzip's strongest level against zstd: never that much apart
+    def least(self, layer: Descriptor) -> int:
+        # What is packed already does not get much smaller; a plain tar may shrink to nearly nothing.
+        return 0 if layer.media_type.endswith("tar") else layer.size // 2
 
     def packed(self, pieces: Iterator[bytes], tar: Callable[[bytes], object]) -> Iterator[bytes]:
         head = next(pieces, b"")
@@ -137,6 +140,11 @@ class Zstd:
         def watched() -> Iterator[bytes]:
             for piece in pieces:
                 seen.append(piece)
+                if sum(map(len, seen)) > MAX_ZSTD_WINDOW:
+                    raise ImageError(
+                        Reason.UNSUPPORTED, "A layer has a zstd frame that unpacks to nothing for too long: push it "
+                        "again, packed by another tool.",
+                    )
                 yield piece
 
         for part in inflated(watched()):

@@ -83,10 +83,14 @@ class Layout:
         state = os.statvfs(self.root)
         return state.f_bavail * state.f_frsize
 
+    def kept(self) -> int:
+        """Bytes of half-written layers: whoever goes on with one writes only the rest of it."""
+        return sum(file.stat().st_size for file in self._temporary.iterdir())
+
     def packed_form_of(self, diff_id: str) -> str | None:
         """The digest of the blob that a tar was packed into, if that blob is there."""
         try:
-            digest = (self._packed / _parts(diff_id)).read_text()
+            digest = (self._packed / _parts(diff_id)).read_text(errors="replace")
         except FileNotFoundError:
             return None
         return digest if is_digest(digest) and self.has(digest) else None

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.builder.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, digest_of
+from imagecache_operator.api.reasons import Reason
+from imagecache_operator.builder.errors import ImageError
+from imagecache_operator.builder.manifest import ACCEPTED, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, digest_of
 from imagecache_operator.builder.plan import ImagePlan, PlatformImage
 
 SOURCE_DIGEST = f"{names.GROUP}/source-digest"
@@ -39,8 +41,19 @@ class StoredImage:
 StoredLayer = Callable[[Descriptor, str], Descriptor]
 
 
-def as_it_is(plan: ImagePlan) -> StoredImage:
-    """The image with its manifests as the registry has them. An index keeps naming platforms that are not stored."""
+def as_it_is(plan: ImagePlan, size_of: Callable[[str], int]) -> StoredImage:
+    """The image with its manifests as the registry has them. An index keeps naming platforms that are not stored.
+
+    Nothing is mended, so what no registry could serve is refused: raises ImageError (ManifestInvalid). `size_of` tells
+    the bytes of a blob on the volume.
+    """
+    for body in {plan.body, *(image.body for image in plan.images)}:
+        document = json.loads(body)
+        if document.get("schemaVersion") != 2 or document.get("mediaType", OCI_MANIFEST) not in ACCEPTED:
+            raise _unservable(plan, "its manifest has no schemaVersion 2, or a type that registries do not know")
+    for layer in {layer for image in plan.images for layer in image.manifest.layers}:
+        if size_of(layer.digest) != layer.size:
+            raise _unservable(plan, f"its layer {layer.digest[:19]}… has another size than its manifest says")
     manifests = [image.body for image in plan.images]
     return StoredImage(
         configs=tuple(image.config_body for image in plan.images),
@@ -61,6 +74,13 @@ def written_anew(plan: ImagePlan, stored: StoredLayer) -> StoredImage:
         configs=configs,
         manifests=tuple(documents),
         blobs=frozenset({layer.digest for found in layers for layer in found} | {digest_of(c) for c in configs}),
+    )
+
+
+def _unservable(plan: ImagePlan, why: str) -> ImageError:
+    return ImageError(
+        Reason.MANIFEST_INVALID,
+        f"{plan.reference.canonical} cannot be stored as it is: {why}. Push it again, or store it as Decompressed.",
     )
 
 

@@ -38,7 +38,7 @@ def missing_layers(plans: Mapping[int, ImagePlan], layout: Layout, form: Form) -
 
 def check_fit(layers: Iterable[Layer], form: Form, space: Space) -> None:
     """Raises ImageError (DoesNotFit) when the layers take more room than is left, however well they pack."""
-    needed = sum(form.least(layer.size) for layer in layers)
+    needed = sum(form.least(layer.sources[0].layer) for layer in layers)
     if needed > space.left + 4096:
         raise ImageError(
             Reason.DOES_NOT_FIT,
