@@ -75,18 +75,30 @@ class Cut(Enum):
     AFTER = "after"  # it does, and its answer reaches nobody
 
 
-Choose = Callable[[Request], Cut | None]
+@dataclass(frozen=True)
+class Moment:
+    """Where a client can be cut off. Each write has two of them."""
+
+    cut: Cut
+    write: Request
+    changed: bool = False  # whether the API server has done what was asked; before that, nobody knows
+
+    def __str__(self) -> str:
+        return f"{self.cut.value} {self.write}"
+
+
+Choose = Callable[[Moment], bool | None]
 
 
 class CuttingProxy:
-    """Listens on loopback while its block lasts. `choose` is asked about every write, in their order, until it cuts.
+    """Listens on loopback while its block lasts. `choose` is asked at every moment, in their order, until it cuts.
 
     Writes pass one at a time: what was made before the cut is a fact, however many threads the client has.
     """
 
     def __init__(self, server: ApiServer, choose: Choose) -> None:
         self.requests: list[Request] = []  # all that came, in order; of the writes, the last one is the one cut at
-        self.cut: Cut | None = None
+        self.cut: Moment | None = None
         self.is_cut = threading.Event()
         self.url = ""
         self._server = server
@@ -130,18 +142,19 @@ class CuttingProxy:
             return await self._read(request)
         await self._turn.acquire()
         self.requests.append(kind)
-        cut = self._choose(kind)
-        if cut is Cut.BEFORE:
-            return await self._end(cut)
+        before = Moment(Cut.BEFORE, kind)
+        if self._choose(before):
+            return await self._end(before)
         answer = await self._write(request, body)
-        if cut is Cut.AFTER:
-            return await self._end(cut)
+        after = Moment(Cut.AFTER, kind, changed=answer.status < 300)
+        if self._choose(after):
+            return await self._end(after)
         self._turn.release()
         return answer
 
-    async def _end(self, cut: Cut) -> NoReturn:
+    async def _end(self, moment: Moment) -> NoReturn:
         """Here the chosen write waits until the proxy closes, and all others behind it: the turn is not given back."""
-        self.cut = cut
+        self.cut = moment
         self.is_cut.set()
         await asyncio.Event().wait()
         raise AssertionError("nobody sets this event")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cutting_proxy import ApiServer, Choose, Cut, CuttingProxy, Request
+from tests.support.cutting_proxy import ApiServer, Cut, CuttingProxy, Moment, Request
 from tests.support.tls import Authority
 
 PODS = "/api/v1/namespaces/imagecache-system/pods"
@@ -115,14 +115,8 @@ def status(connection: HTTPConnection) -> int:
     return connection.getresponse().status
 
 
-def at(number: int, cut: Cut) -> Choose:
-    """Cuts at the write of that number."""
-    numbers = iter(range(1, 100))
-    return lambda request: cut if next(numbers) == number else None
-
-
-def never(request: Request) -> Cut | None:
-    return None
+def never(moment: Moment) -> bool:
+    return False
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
@@ -167,7 +161,7 @@ def test_an_open_watch_breaks_when_the_proxy_closes(upstream: Upstream) -> None:
 
 @pytest.mark.parametrize("cut", Cut)
 def test_no_write_passes_from_the_cut_on(upstream: Upstream, cut: Cut) -> None:
-    with CuttingProxy(upstream.server, at(2, cut)) as proxy:
+    with CuttingProxy(upstream.server, lambda m: (m.cut, m.write.method) == (cut, "PATCH")) as proxy:
         assert status(send(proxy, "POST", PODS)) == 201
         assert not proxy.is_cut.is_set()
         chosen = send(proxy, "PATCH", f"{PODS}/a")
@@ -179,9 +173,26 @@ def test_no_write_passes_from_the_cut_on(upstream: Upstream, cut: Cut) -> None:
             unanswered.getresponse()
     arrived = [f"PATCH {PODS}/a"] if cut is Cut.AFTER else []
     assert upstream.lines() == [f"POST {PODS}", *arrived, f"GET {PODS}/a"]
-    assert proxy.cut is cut
+    assert proxy.cut == Moment(cut, Request("PATCH", "pods"), changed=cut is Cut.AFTER)
     assert proxy.writes == [Request("POST", "pods"), Request("PATCH", "pods")]
     assert proxy.requests == [*proxy.writes, Request("GET", "pods")]
+
+
+def test_it_asks_before_and_after_each_write(upstream: Upstream) -> None:
+    asked: list[Moment] = []
+
+    def choose(moment: Moment) -> bool:
+        asked.append(moment)
+        return False
+
+    with CuttingProxy(upstream.server, choose) as proxy:
+        for method in ("POST", "GET", "PUT"):
+            send(proxy, method, PODS).getresponse()
+    post, put = Request("POST", "pods"), Request("PUT", "pods")
+    assert asked == [
+        Moment(Cut.BEFORE, post), Moment(Cut.AFTER, post, changed=True),
+        Moment(Cut.BEFORE, put), Moment(Cut.AFTER, put, changed=False),  # a conflict, says the server
+    ]
 
 
 def test_writes_pass_one_at_a_time(upstream: Upstream) -> None:
