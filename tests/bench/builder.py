@@ -7,6 +7,7 @@ one as to the other. On tmpfs, so that it is the builder that is timed and not s
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from imagecache_operator.api.job import StoredAs
 from imagecache_operator.builder.inflate import GZIP_LIBRARY
 
+from tests.cluster import ClusterError
 from tests.support.tls import Authority
 
 from . import speeds
@@ -39,7 +41,10 @@ Contender = Callable[[Path], Run]
 
 
 def measure(dataset: Dataset, disk: Path, say: Say) -> tuple[list[Row], str]:
-    """The rows of the table, and the profile. `disk` is a folder that is none in memory."""
+    """The rows of the table, and the profile. `disk` is a folder that is none in memory. Raises ClusterError."""
+    room = dataset.raw_of_each * 6 // 5
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < room:
+        raise ClusterError(f"{MEMORY} must be a file system in memory with {room // MB} MB free.")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with watched_registry(dataset.content, folder, Authority.create(folder / "authority")) as (registry, traffic):
@@ -185,7 +190,7 @@ def _profile(trials: Trials, file: Path) -> str:
     for form in (DECOMPRESSED, ORIGINAL):
         run = _once(partial(trials.build, form=form, altered=f"profiled={file}", workers=PROFILED_WORKERS))
         parts.append(
-            f"{form}, {PROFILED_WORKERS} workers, with the profiler on: {run.seconds:.1f} s, processor {run.cpu:.1f} s; "
-            f"processor time of the worker threads, merged:\n\n{file.read_text().strip()}"
+            f"{form}, {PROFILED_WORKERS} workers, while profiled: {run.seconds:.1f} s, processor {run.cpu:.1f} s.\n"
+            f"Processor time of the worker threads, merged:\n\n{file.read_text().strip()}"
         )
     return "\n\n\n".join(parts) + "\n"

@@ -77,13 +77,18 @@ class Dataset:
     def compressed(self) -> int:
         return sum(layer.size for layer in self.layers)
 
+    @property
+    def raw_of_each(self) -> int:
+        """Where shared layers count for each image that has them."""
+        sizes = {layer.digest: layer.raw_size for layer in self.layers}
+        return sum(sizes[digest] for digests in self.images.values() for digest in digests)
+
     def __str__(self) -> str:
-        used = {layer.digest: layer.raw_size for layer in self.layers}
-        with_repeats = sum(used[digest] for digests in self.images.values() for digest in digests)
+        sizes = sorted(layer.raw_size // MB for layer in self.layers)
         return (
-            f"{len(self.images)} images, {len(self.layers)} unique layers of "
-            f"{min(used.values()) // MB} to {max(used.values()) // MB} MB: {self.compressed // MB} MB as pulled, "
-            f"{self.raw // MB} MB of tars, {with_repeats // MB} MB where shared layers count for each image"
+            f"{len(self.images)} images, {len(self.layers)} unique layers of {sizes[0]} to {sizes[-1]} MB: "
+            f"{self.compressed // MB} MB as pulled, {self.raw // MB} MB of tars, {self.raw_of_each // MB} MB where "
+            "shared layers count for each image"
         )
 
 
