@@ -28,7 +28,7 @@ def operator(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     _remove_all(kube)  # of a run that was cut off
     with (
         nobody_in_the_cluster(kube),
-        CuttingProxy(ApiServer.of(kube.cluster.kubeconfig), lambda write: None) as proxy,
+        CuttingProxy(ApiServer.of(kube.cluster.kubeconfig), lambda moment: False) as proxy,
     ):
         installed = Installed.of(kube)
         yield lambda **settings: installed.running(proxy.url, folder, folder / "operator.log", **settings)

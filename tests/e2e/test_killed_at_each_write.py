@@ -95,7 +95,7 @@ def each_kind(cut: Cut) -> Schedule:
 
 
 def by_chance(seed: int) -> Schedule:
-    """A life ends at one of its first moments: before or after one of its first five writes, but not before any."""
+    """A life ends after its first write, or before or after one of the four that follow it."""
     chance = random.Random(seed)
 
     def schedule(life: int) -> Choose:

@@ -8,7 +8,6 @@ once, and what is on the volume need not be fetched again by the next attempt.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
@@ -19,7 +18,7 @@ from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
-from imagecache_operator.builder.errors import ImageError, cancelled
+from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume
 from imagecache_operator.builder.fetch import Fetcher, Layer
 from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import Layout, Repository, open_layout
@@ -54,7 +53,7 @@ def build(
     except ImageError as error:
         return Outcome(reason=error.reason, message=error.message)
     except Exception as error:  # noqa: BLE001 - the operator must hear of it in the termination message
-        failure = _unexpected(error)
+        failure = _unexpected(error, root)
         return Outcome(reason=failure.reason, message=failure.message)
 
 
@@ -78,6 +77,10 @@ class _Build:
         self._missing: dict[int, set[str]] = {}  # layers by image, from the first plan on
         self._errors: dict[int, ImageError] = {}
         self._sizes: dict[int, int] = {}
+        self._published: dict[int, tuple[Repository, str]] = {}
+        self._without_room: list[Layer] = []
+        self._unpublished: list[int] = []
+        self._alone = True  # whether nothing else holds room: what does not fit then does not fit
 
     def run(self) -> Outcome:
         self._plan_images()
@@ -116,19 +119,22 @@ class _Build:
         for place in self._missing:
             self._board.set_state(place, ImageState.PULLING)
         log.info("%d images, %d layers to fetch", len(self._plans), len(layers))
-        without_room: list[Layer] = []
-        self._run(partial(self._fetch, layer, without_room) for layer in layers)
-        # One layer that inflates for ever takes the room of those beside it: each of them gets a turn alone.
-        for layer in sorted(without_room, key=lambda layer: layer.size):
-            self._run([partial(self._fetch, layer, None)])
+        self._alone = False
+        self._run(partial(self._fetch, layer) for layer in layers)
+        self._alone = True
+        # One layer that inflates for ever takes the room of what is beside it: each of those gets a turn alone.
+        for place in self._unpublished:
+            self._publish(place)
+        for layer in sorted(self._without_room, key=lambda layer: layer.size):
+            self._run([partial(self._fetch, layer)])
 
-    def _fetch(self, layer: Layer, without_room: list[Layer] | None) -> None:
+    def _fetch(self, layer: Layer) -> None:
         try:
             errors = self._fetcher.fetch(layer)
         except Exception as error:  # noqa: BLE001 - one layer's bug or broken disk must not lose the others
-            errors = dict.fromkeys(layer.images, _unexpected(error))
-        if without_room is not None and any(error.reason in _NO_ROOM for error in errors.values()):
-            without_room.append(layer)
+            errors = dict.fromkeys(layer.images, _unexpected(error, self._layout.root))
+        if not self._alone and any(error.reason in _NO_ROOM for error in errors.values()):
+            self._without_room.append(layer)
             return
         for place, failure in errors.items():
             self._fail((place,), failure)
@@ -141,7 +147,15 @@ class _Build:
                 self._publish(place)
 
     def _publish(self, place: int) -> None:
-        self._attempted((place,), partial(self._publish_plan, place, self._plans[place]))
+        self._attempted((place,), partial(self._publish_or_wait, place))
+
+    def _publish_or_wait(self, place: int) -> None:
+        try:
+            self._publish_plan(place, self._plans[place])
+        except ImageError as error:
+            if self._alone or error.reason not in _NO_ROOM:
+                raise
+            self._unpublished.append(place)
 
     def _publish_plan(self, place: int, plan: ImagePlan) -> None:
         stored = written_anew(plan, self._stored_layer) if self._form.media_type else as_it_is(plan, self._layout.size)
@@ -151,16 +165,17 @@ class _Build:
                 self._layout.write_blob(document)
         reference = plan.reference
         manifests = stored.manifest_digests
-        self._layout.link(
-            Repository(reference.stored_repository, stored.blobs, manifests), reference.stored_tag,
-        )
-        self._sizes[place] = sum(self._layout.size(digest) for digest in {*stored.blobs, *manifests})
+        size = sum(self._layout.size(digest) for digest in {*stored.blobs, *manifests})
+        repository = Repository(reference.stored_repository, stored.blobs, manifests)
+        self._layout.link(repository, reference.stored_tag)
+        self._published[place] = repository, reference.stored_tag
+        self._sizes[place] = size
         self._board.set_state(place, ImageState.PULLED)
 
     def _stored_layer(self, layer: Descriptor, diff_id: str) -> Descriptor:
         digest = self._form.found(self._layout, layer, diff_id)
         if digest is None:
-            raise AssertionError("an image is published when all its layers are there")
+            raise _lost()
         return Descriptor(
             media_type=self._form.media_type or layer.media_type, digest=digest, size=self._layout.size(digest),
         )
@@ -172,7 +187,7 @@ class _Build:
         except ImageError as error:
             self._fail(places, error)
         except Exception as error:  # noqa: BLE001 - one image's bug or broken disk must not lose the others
-            self._fail(places, _unexpected(error))
+            self._fail(places, _unexpected(error, self._layout.root))
         return None
 
     def _fail(self, places: Collection[int], error: ImageError) -> None:
@@ -186,6 +201,9 @@ class _Build:
         run_all(work, self._workers, self._stop, self._progress.tick)
 
     def _outcome(self) -> Outcome:
+        for place, (repository, tag) in self._published.items():
+            if not self._layout.holds(repository, tag):
+                self._fail((place,), _lost())
         images = tuple(self._image_outcome(place) for place in range(len(self._job.images)))
         stopped = self._stop.is_set() and any(image.reason for image in images)
         return Outcome(
@@ -202,13 +220,17 @@ class _Build:
         return ImageOutcome(
             reason=error.reason if error else None,
             digest=plan.digest if plan else None,
-            size=self._sizes.get(place, 0),
+            size=0 if error else self._sizes.get(place, 0),
             message=error.message if error else "",
         )
 
 
-def _unexpected(error: Exception) -> ImageError:
+def _lost() -> ImageError:
+    return ImageError(Reason.INTERNAL, "The volume has lost a part of this image since it was written.")
+
+
+def _unexpected(error: Exception, root: Path) -> ImageError:
     log.error("unexpected", exc_info=error)
     if isinstance(error, OSError) and error.errno:
-        return ImageError(Reason.INTERNAL, f"The volume cannot be used: {os.strerror(error.errno)}.")
+        return of_the_volume(error, root)
     return ImageError(Reason.INTERNAL, f"The builder failed by a mistake of its own ({type(error).__name__}).")

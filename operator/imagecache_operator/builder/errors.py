@@ -6,6 +6,9 @@ Every module of the builder raises `ImageError`; `build.py` turns it into the im
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from imagecache_operator.api.reasons import Reason
 
 _LONGEST_TEXT = 120
@@ -24,6 +27,13 @@ class ImageError(Exception):
 def cancelled() -> ImageError:
     """The error of whatever was under way when the builder was told to stop."""
     return ImageError(Reason.CANCELLED, "The builder was told to stop before this image was complete.")
+
+
+def of_the_volume(error: OSError, root: Path) -> ImageError:
+    """What the file system of the volume at `root` refuses, and where on it: what is in the way must be found."""
+    place = os.path.relpath(error.filename2 or error.filename or root, root)
+    where = "" if place == "." or place.startswith("..") else f" at {place}"
+    return ImageError(Reason.INTERNAL, f"The volume cannot be used: {os.strerror(error.errno or 0)}{where}.")
 
 
 def printable(text: object, longest: int = _LONGEST_TEXT) -> str:

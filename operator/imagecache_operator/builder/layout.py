@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagecache_operator.api.reasons import Reason
-from imagecache_operator.builder.errors import ImageError
+from imagecache_operator.builder.errors import ImageError, of_the_volume
 from imagecache_operator.builder.manifest import digest_of, is_digest
 
 TREE = Path("docker/registry/v2")
@@ -56,7 +56,7 @@ class Layout:
 
     def has(self, digest: str) -> bool:
         """Whether the blob is there, and so complete."""
-        return self.blob_path(digest).is_file()
+        return os.path.isfile(self.blob_path(digest))  # false also for what may not be looked at
 
     def size(self, digest: str) -> int:
         """Bytes of a blob that is there."""
@@ -73,10 +73,12 @@ class Layout:
 
     def used(self) -> int:
         """Bytes of all files of the layout."""
-        return sum(
-            os.lstat(os.path.join(folder, name)).st_size
-            for folder, _, names in os.walk(self._tree) for name in names
-        )
+        used = 0
+        for folder, _, names in os.walk(self._tree):
+            for name in names:
+                with contextlib.suppress(OSError):  # somebody removes it at this moment, or hides it
+                    used += os.lstat(os.path.join(folder, name)).st_size
+        return used
 
     def free(self) -> int:
         """Bytes that the file system still has for this user."""
@@ -139,6 +141,14 @@ class Layout:
         folder, digest = home / "_manifests" / "tags" / tag, repository.manifests[-1]
         self._write_link(folder / "index" / _parts(digest), digest)
         self._write_link(folder / "current", digest)
+
+    def holds(self, repository: Repository, tag: str) -> bool:
+        """Whether all that `link` led to is there, as a reader would find it."""
+        current = self._tree / "repositories" / repository.name / "_manifests" / "tags" / tag / "current" / "link"
+        with contextlib.suppress(OSError):
+            if current.read_text() == repository.manifests[-1]:
+                return all(self.has(digest) for digest in {*repository.blobs, *repository.manifests})
+        return False
 
     def sweep(self, wanted: Collection[str] | None = None) -> None:
         """Removes what earlier builders left half-written, except resumable blobs, of the digests that are wanted
@@ -217,7 +227,7 @@ class NewBlob:
         """Frees the file; what was not published vanishes, unless it can be resumed."""
         os.close(self._descriptor)
         if not self._stays:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # what cannot be removed now is swept by the next builder
                 os.unlink(self._path)
 
 
@@ -232,9 +242,7 @@ def open_layout(root: Path) -> Iterator[Layout]:
                 stack.callback(os.close, _locked(root / OWN_FOLDER / "lock"))
                 layout.sweep()
         except OSError as error:
-            raise ImageError(
-                Reason.INTERNAL, f"The volume at {root} cannot be written: {os.strerror(error.errno or 0)}.",
-            ) from None
+            raise of_the_volume(error, root) from None
         yield layout
 
 
@@ -256,8 +264,7 @@ def make_folder(path: Path) -> None:
     if path.is_dir():
         return
     make_folder(path.parent)
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o755)
+    path.mkdir(mode=0o755, exist_ok=True)  # another thread's; raises FileExistsError for what is no folder
     _sync_folder(path.parent)
 
 

@@ -8,13 +8,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from imagecache_operator.api.reasons import Reason
-from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.fetch import Layer, Source
 from imagecache_operator.builder.forms import Form
 from imagecache_operator.builder.layout import Layout
 from imagecache_operator.builder.plan import ImagePlan
-from imagecache_operator.builder.space import Space, in_words
+from imagecache_operator.builder.space import Space
 
 # How long a thread that hangs in a socket may hold up a stop. Then it is left behind: its file is a temporary one.
 _GRACE = 3.0
@@ -37,14 +35,9 @@ def missing_layers(plans: Mapping[int, ImagePlan], layout: Layout, form: Form) -
 
 
 def check_fit(layers: Iterable[Layer], form: Form, space: Space) -> None:
-    """Raises ImageError (DoesNotFit) when the layers take more room than is left, however well they pack."""
-    needed = sum(form.least(layer.sources[0].layer) for layer in layers)
-    if needed > space.left + 4096:
-        raise ImageError(
-            Reason.DOES_NOT_FIT,
-            f"The images need more than {in_words(needed)}, and {in_words(space.left)} are left on the volume: "
-            "raise imageCacheSize or list fewer images.",
-        )
+    """Raises ImageError (DoesNotFit or NoSpaceLeft) when the layers take more room than is left, however well they
+    pack."""
+    space.check(sum(form.least(layer.sources[0].layer) for layer in layers) - 4096)
 
 
 def run_all(

@@ -246,8 +246,7 @@ def _building(view: View) -> Decision:
         if view.missing_class:
             return replace(decision, reason=Because.VOLUME_PENDING, message=view.missing_class)
         # A Secret that somebody has deleted is made again: the Pod would wait for it without a word.
-        lost = not any(s.attempt == attempt.number for s in seen.attempt_secrets)
-        secret = tuple(m for m in _of_attempt(view, attempt.number) if m["kind"] == "Secret" and lost)
+        secret = tuple(m for m in _of_attempt(view, attempt.number) if m["kind"] == "Secret")
         message = f"Waiting for builder Pod {builder.name}" + (
             f": {builder.waiting_for}" if builder.waiting_for else " to start"
         )
@@ -273,12 +272,12 @@ def _building(view: View) -> Decision:
 
 
 def _of_attempt(view: View, number: int) -> tuple[Manifest, ...]:
-    """The Secret, where the images need one, before the Pod that waits for it."""
+    """The Secret, where the images need one and it is not there yet, before the Pod that waits for it."""
     seen, settings, needed = view.observed, view.settings, view.credentials
     pod = builder_pod.manifest(
         seen.cache, number, seen.platforms, seen.home_uid, settings, with_credentials=bool(needed.entries),
     )
-    if not needed.entries:
+    if not needed.entries or any(secret.attempt == number for secret in seen.attempt_secrets):
         return (pod,)
     secret = credentials.manifest(
         seen.cache, number, builder_pod.GENERATION, needed, seen.home_uid, settings.namespace,
