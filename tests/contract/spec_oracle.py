@@ -54,7 +54,7 @@ def _faults(spec: Any) -> Iterator[str]:
     for field, low, high in (("imageCacheSize", 20, 400), ("retentionDays", 0, 10000)):
         if field in spec and not _is_whole(spec[field], low, high):
             yield field
-    for field, words in (("storedAs", ("Decompressed",)), ("onExpiry", ("Delete", "Release"))):
+    for field, words in (("storedAs", ("Decompressed", "Original", "Zstd")), ("onExpiry", ("Delete", "Release"))):
         if field in spec and spec[field] not in words:
             yield field
     if not _is_text(spec.get("storageClassName", "any"), 253, or_nothing=True):

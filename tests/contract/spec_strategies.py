@@ -140,7 +140,8 @@ GOOD = st.fixed_dictionaries(
     optional={
         "imageCacheSize": st.sampled_from([20, 21, 25.0, 400]) | st.integers(20, 400),
         "retentionDays": st.sampled_from([0, 1, 1e3, -0.0, 10000]) | st.integers(0, 10000),
-        "storedAs": st.just("Decompressed"), "onExpiry": st.sampled_from(["Delete", "Release"]),
+        "storedAs": st.sampled_from(["Decompressed", "Original", "Zstd"]),
+        "onExpiry": st.sampled_from(["Delete", "Release"]),
         "storageClassName": CLASSES.filter(lambda text: 1 <= len(text) <= 253) | st.none(),
         "buildingConfig": BUILDING | st.none(),
     },
@@ -155,7 +156,7 @@ NEARLY: dict[Path, st.SearchStrategy[Any]] = {
     ("images", 0): REFERENCES,
     ("imageCacheSize",): st.integers(18, 22) | st.integers(398, 402) | _NUMBERS,
     ("retentionDays",): st.integers(-2, 2) | st.integers(9998, 10002) | _NUMBERS,
-    ("storedAs",): st.sampled_from(["Original", "decompressed", "", "Decompressed\n", "Decompressed ", ["Original"]]),
+    ("storedAs",): st.sampled_from(["Original", "Gzip", "zstd", "", "Decompressed\n", "Decompressed ", ["Original"]]),
     ("onExpiry",): st.sampled_from(["Keep", "delete", "", "Delete\n", "Release\0", 0, {"Delete": None}]),
     ("storageClassName",): CLASSES,
     ("buildingConfig",): BUILDING | st.sampled_from([[], "", [{}], 0, True, {"cluster": {}}, {"imagePullSecrets": 0}]),
