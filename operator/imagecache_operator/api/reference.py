@@ -9,6 +9,7 @@ kubelet: `busybox` is `docker.io/library/busybox:latest` everywhere.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -31,7 +32,8 @@ _TAG = r"[a-zA-Z0-9_][-a-zA-Z0-9_.]{0,127}"
 _DIGEST = r"sha256:[a-f0-9]{64}"
 
 # Valid for RE2 (the API server) and for Rust's regex (pydantic): no look-around. What no regular expression of
-# sane size can say is left to `parse`: lengths, port numbers, and 64 hex digits, which stand for an image ID.
+# sane size can say is left to `parse`: lengths, port numbers, IPv6 addresses, and 64 hex digits, which stand for an
+# image ID.
 PATTERN = (
     rf"^(?:(?:{_HOST})/{_COMPONENT}(?:/{_COMPONENT})*|{_UNDOTTED}(?:/{_COMPONENT})+|{_COMPONENT})"
     rf"(?::{_TAG})?(?:@{_DIGEST})?$"
@@ -130,10 +132,20 @@ def _split_host(text: str) -> tuple[str, str]:
     if not match:
         return DEFAULT_HOST, text
     host = match[1].lower()
-    _, _, port = host.rpartition("]")[2].partition(":")
+    address, bracket, rest = host.rpartition("]")
+    if bracket:
+        _check_address(address.removeprefix("["))
+    _, _, port = rest.partition(":")
     if port and not 1 <= int(port) <= 65535:
         raise InvalidReference(f"{port} is no port: ports are numbers from 1 to 65535.")
     return DEFAULT_HOST if host == "index.docker.io" else host, text[match.end():]
+
+
+def _check_address(address: str) -> None:
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        raise InvalidReference(f"[{address[:50]}] is no IPv6 address.") from None
 
 
 def _by_hash(name: str) -> str:
@@ -141,7 +153,7 @@ def _by_hash(name: str) -> str:
 
 
 def _what_is_wrong(text: str) -> str:
-    shown = ascii(text if len(text) <= 100 else text[:99] + "…")
+    shown = ascii(text) if len(text) <= 100 else f"{text[:99]!a}…"
     if not text:
         return "An image reference is empty."
     if "://" in text:

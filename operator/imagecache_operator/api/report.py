@@ -101,4 +101,8 @@ class Outcome(Model):
 
 
 def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: max(length - 1, 0)] + "…" * bool(length)
+    """Without its middle: the beginning says what it is about, the end what to do."""
+    if len(text) <= length:
+        return text
+    half = max(length - 1, 0) // 2
+    return text[: max(length - 1, 0) - half] + "…" * bool(length) + text[len(text) - half :]

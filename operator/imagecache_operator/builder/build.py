@@ -29,7 +29,7 @@ from imagecache_operator.builder.progress import Board
 from imagecache_operator.builder.registry import Registries
 from imagecache_operator.builder.report import ProgressLines, Reporter
 from imagecache_operator.builder.rewrite import as_it_is, written_anew
-from imagecache_operator.builder.schedule import check_fit, missing_layers, run_all
+from imagecache_operator.builder.schedule import check_fit, missing_layers, never_fitting, run_all
 from imagecache_operator.builder.space import Space
 
 log = logging.getLogger(__name__)
@@ -110,13 +110,17 @@ class _Build:
         try:
             if len(self._plans) == len(self._job.images):  # what an image that could not be planned needs is not known
                 self._layout.sweep({layer.key for layer in layers} if self._form.resumable else ())
+            too_large = never_fitting(layers, self._form, self._space)
+            for place, failure in too_large.items():
+                self._fail((place,), failure)
+            layers = [rest for layer in layers if (rest := layer.without(too_large))]
             check_fit(layers, self._form, self._space)
         except ImageError as error:
             self._fail(frozenset().union(*(layer.images for layer in layers)), error)
             return
         for layer in layers:
             self._board.expect(layer.images, layer.size)
-        for place in self._missing:
+        for place in self._missing.keys() - self._errors.keys():
             self._board.set_state(place, ImageState.PULLING)
         log.info("%d images, %d layers to fetch", len(self._plans), len(layers))
         self._alone = False
@@ -193,7 +197,7 @@ class _Build:
     def _fail(self, places: Collection[int], error: ImageError) -> None:
         for place in places:
             if place not in self._errors:
-                self._errors[place] = error
+                self._errors[place] = error.detached()
                 self._board.set_state(place, ImageState.FAILED)
                 log.error("%s: %s: %s", self._job.images[place], error.reason, error.message)
 

@@ -119,9 +119,9 @@ class _Check:
         hexadecimal = digest.removeprefix("sha256:")
         try:
             data = json.loads((self._tree / "blobs/sha256" / hexadecimal[:2] / hexadecimal / "data").read_bytes())
-            blobs = [data["config"], *data["layers"]] if "layers" in data else []
-            children = data.get("manifests", [])
-            if children and SOURCE_DIGEST not in data.get("annotations", {}):
+            blobs = [data["config"], *(data["layers"] or ())] if "layers" in data else []
+            children = data.get("manifests") or []
+            if children and SOURCE_DIGEST not in (data.get("annotations") or {}):
                 # An index as its registry has it: it goes on naming platforms that nobody here wants.
                 children = [c for c in children if c["digest"] in self._revisions[repository]]
                 if not children:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Self
 
 from imagecache_operator.api.reasons import Reason
 
@@ -21,7 +22,13 @@ class ImageError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = printable(message, _LONGEST_MESSAGE)
+        self.message = _without_its_middle(message)
+
+    def detached(self) -> Self:
+        """Itself, for whoever keeps it: without the frames that it came through, and what is behind it. They hold
+        whole documents, pieces of layers, windows of decompressors."""
+        self.__context__ = None
+        return self.with_traceback(None)
 
 
 def cancelled() -> ImageError:
@@ -34,6 +41,14 @@ def of_the_volume(error: OSError, root: Path) -> ImageError:
     place = os.path.relpath(error.filename2 or error.filename or root, root)
     where = "" if place == "." or place.startswith("..") else f" at {place}"
     return ImageError(Reason.INTERNAL, f"The volume cannot be used: {os.strerror(error.errno or 0)}{where}.")
+
+
+def _without_its_middle(message: str) -> str:
+    """Where a message is too long a name makes it so: it begins with whose fault it is and ends with what to do."""
+    if len(message) > _LONGEST_MESSAGE:
+        half = _LONGEST_MESSAGE // 2
+        message = f"{message[:half]}…{message[1 - half:]}"
+    return printable(message, _LONGEST_MESSAGE)
 
 
 def printable(text: object, longest: int = _LONGEST_TEXT) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -56,6 +56,11 @@ class Layer:
     def images(self) -> frozenset[int]:
         return frozenset(source.image for source in self.sources)
 
+    def without(self, images: Collection[int]) -> Layer | None:
+        """The layer as the other images need it; None if none of them does."""
+        sources = tuple(source for source in self.sources if source.image not in images)
+        return Layer(self.key, self.diff_id, sources) if sources else None
+
 
 class WrongBytes(ImageError):
     """The registry sent other bytes than the digest asks for. Proxies do that for a moment: one more try."""
@@ -73,9 +78,9 @@ class Fetcher:
 
     def fetch(self, layer: Layer) -> dict[int, ImageError]:
         """Afterwards the layer is on the volume, or the error of each of its images is returned."""
-        errors: dict[tuple[str, str], ImageError] = {}
+        errors: dict[tuple[str, str, int], ImageError] = {}
         for source in layer.sources:
-            key = source.reference.name, source.layer.digest
+            key = _key(source)
             if key in errors:
                 continue
             try:
@@ -83,10 +88,10 @@ class Fetcher:
             except ImageError as error:
                 if error.reason in _ABOUT_THE_VOLUME:
                     return dict.fromkeys(layer.images, error)
-                errors[key] = error
+                errors[key] = error.detached()
             else:
                 return {}
-        return {s.image: errors[s.reference.name, s.layer.digest] for s in layer.sources}
+        return {source.image: errors[_key(source)] for source in layer.sources}
 
     def _fetch_from(self, source: Source, layer: Layer) -> None:
         try:
@@ -116,18 +121,23 @@ class Fetcher:
 
     def _stream(self, wire: Wire, source: Source, blob: NewBlob, tar: Callable[[bytes], object]) -> None:
         with contextlib.closing(wire.pieces()) as pieces:
-            damage = None
+            damage = ""
             try:
                 for piece in self._form.packed(pieces, tar):
                     self._space.take(len(piece))
                     blob.write(piece)
             except Damaged as error:
-                damage = error
+                damage = str(error)  # not the error, which would keep this frame, and the decompressor, in a circle
             for _ in pieces:  # to the end, so that the digest can tell whose fault the damage is
                 pass
         if damage:
             wire.verify()
             raise _damaged(source, f"cannot be decompressed ({damage})")
+
+
+def _key(source: Source) -> tuple[str, str, int]:
+    """What another try would fail of too. One of two manifests may be wrong about the layer's size."""
+    return source.reference.name, source.layer.digest, source.layer.size
 
 
 class Wire:

@@ -29,6 +29,9 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # after a first byte 0x50 to 0x5f
 
 
+_END = b"the end " * 20  # long enough to look nothing like its own compressed form
+
+
 class Damaged(Exception):
     """The compressed data cannot be read. Whose fault that is, only the digests can tell."""
 
@@ -119,15 +122,22 @@ def _check_padding(rest: bytes, source: Iterator[bytes]) -> None:
 
 
 def _unzstd(source: Iterator[bytes]) -> Iterator[bytes]:
-    file = cast(IO[bytes], _File(source))
+    """All frames. Of one that ends too early the library says nothing, so a frame of ours follows the last one: only
+    where all before it are whole, the output ends with what is in it. It follows byte by byte, because a piece that is
+    a whole frame is taken for one even in the middle of another's header."""
+    mark = zstandard.compress(_END)
+    file = cast(IO[bytes], _File(itertools.chain(source, (bytes([byte]) for byte in mark))))
     reader = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).stream_reader(
         file, read_size=256 * 1024, read_across_frames=True,
     )
+    held = b""  # as much as may be the end
     while True:
         try:
             out = reader.read(PIECE)
         except zstandard.ZstdError as error:
-            if "memory" in str(error) or "window" in str(error).lower():
+            if "not enough memory" in str(error):  # of this process: no fault of the layer
+                raise MemoryError from None
+            if "too much memory" in str(error):
                 raise ImageError(
                     Reason.UNSUPPORTED,
                     f"A layer was compressed with a zstd window of more than {MAX_ZSTD_WINDOW >> 20} MiB: "
@@ -135,8 +145,13 @@ def _unzstd(source: Iterator[bytes]) -> Iterator[bytes]:
                 ) from None
             raise Damaged(str(error)) from None
         if not out:
-            return
-        yield out
+            break
+        held += out
+        if piece := held[:-len(_END)]:
+            yield piece
+        held = held[-len(_END):]
+    if held != _END:
+        raise Damaged("the data ends in the middle")
 
 
 class _File:

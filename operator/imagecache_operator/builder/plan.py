@@ -7,6 +7,7 @@ volume asks the registry for manifests only.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from imagecache_operator.builder.manifest import (
     NamedPlatform,
     digest_of,
 )
-from imagecache_operator.builder.platforms import Platform, choose
+from imagecache_operator.builder.platforms import Platform, choose, is_for_all
 from imagecache_operator.builder.registry import Document, Registries
 
 # An index may list images without their platform; each costs requests to find out, so a hostile one is not followed.
@@ -74,15 +75,23 @@ class Planner:
         self._registries = registries
         self._layout = layout
         self._wanted = wanted
+        # JSON may take thirty times its size in memory: one document at a time, since Python runs one thread anyway.
+        self._reading = threading.Lock()
 
     def plan(self, text: str) -> ImagePlan:
         """The plan for one reference of the job. Raises ImageError."""
+        try:
+            return self._plan(text)
+        except ImageError as error:
+            raise error.detached() from None  # `build.py` keeps it to the end
+
+    def _plan(self, text: str) -> ImagePlan:
         try:
             reference = references.parse(text)
         except references.InvalidReference as error:
             raise ImageError(Reason.UNSUPPORTED, str(error)) from None
         document = self._registries.manifest(reference)
-        content = manifests.parse(document.body, document.content_type, reference.canonical)
+        content = self._read(document, document.content_type, reference)
         if isinstance(content, Index):
             return ImagePlan(reference, document.body, self._from_index(reference, content), content)
         image = self._image(reference, document.body, content, None)
@@ -94,15 +103,17 @@ class Planner:
         nested = any(entry.media_type in manifests.INDEXES for entry in entries)
         entries = [entry for entry in entries if entry.media_type not in manifests.INDEXES]
         offered = [(entry.named_platform, entry) for entry in entries if entry.named_platform]
-        for entry in [entry for entry in entries if not entry.named_platform][:_MAX_UNNAMED]:
-            if platform := self._unnamed_platform(reference, entry):
-                offered.append((platform, entry))
+        if not is_for_all(self._wanted, offered):
+            for entry in [entry for entry in entries if not entry.named_platform][:_MAX_UNNAMED]:
+                if platform := self._unnamed_platform(reference, entry):
+                    offered.append((platform, entry))
         try:
             chosen = choose(self._wanted, offered, reference.canonical)
         except ImageError:
             if nested:
                 raise ImageError(
-                    Reason.UNSUPPORTED, f"{reference.canonical} is an index of indexes, which is not supported.",
+                    Reason.UNSUPPORTED,
+                    f"{reference.canonical} is an index of indexes, which is not supported: list one of those.",
                 ) from None
             raise
         return tuple(self._from_entry(reference, entry) for entry in chosen)
@@ -118,9 +129,13 @@ class Planner:
 
     def _from_entry(self, reference: Reference, entry: IndexEntry) -> PlatformImage:
         document = self._registries.manifest(reference, entry.digest)
-        content = manifests.parse(document.body, _content_type(document, entry), reference.canonical)
+        manifests.check_size(document.body, entry, reference.canonical)
+        content = self._read(document, _content_type(document, entry), reference)
         if isinstance(content, Index):
-            raise ImageError(Reason.MANIFEST_INVALID, f"{reference.canonical} has an index where a manifest should be.")
+            raise ImageError(
+                Reason.MANIFEST_INVALID,
+                f"{reference.canonical} has an index where a manifest should be: push the image again.",
+            )
         return self._image(reference, document.body, content, entry.platform)
 
     def _image(
@@ -129,8 +144,14 @@ class Planner:
         body = self._layout.read(manifest.config.digest, manifests.MAX_SIZE)
         if body is None:
             body = self._registries.small_blob(reference, manifest.config)
-        config = manifests.parse_config(body, manifest, reference.canonical)
+        manifests.check_size(body, manifest.config, reference.canonical)
+        with self._reading:
+            config = manifests.parse_config(body, manifest, reference.canonical)
         return PlatformImage(document, manifest, config, body, named)
+
+    def _read(self, document: Document, content_type: str, reference: Reference) -> Index | Manifest:
+        with self._reading:
+            return manifests.parse(document.body, content_type, reference.canonical)
 
 
 def _content_type(document: Document, entry: IndexEntry) -> str:

@@ -63,6 +63,11 @@ class Platform:
         return mine - theirs if mine is not None and theirs is not None and mine > theirs else None
 
 
+def is_for_all(wanted: Sequence[Platform], offered: Sequence[tuple[Platform, Entry]]) -> bool:
+    """Whether there is something for each wanted platform."""
+    return all(any(platform.suitability(other) is not None for other, _ in offered) for platform in wanted)
+
+
 def choose(
     wanted: Sequence[Platform], offered: Sequence[tuple[Platform, Entry]], whose: str,
 ) -> tuple[Entry, ...]:
@@ -79,10 +84,11 @@ def choose(
         if suiting:
             chosen.add(min(suiting)[1])
     if not chosen:
-        there = ", ".join(sorted({str(platform) for platform, _ in offered})) or "none that has a name"
+        there = ", ".join(sorted({str(platform) for platform, _ in offered})) or "platforms without a name"
         raise ImageError(
             Reason.PLATFORM_MISSING,
-            f"{whose} has no image for {', '.join(map(str, wanted))}; it has {printable(there, 200)}.",
+            f"{whose} has no image for {', '.join(map(str, wanted))}, only for {printable(there, 200)}: "
+            "push one that the nodes can run, or take it off the list.",
         )
     return tuple(offered[place][1] for place in sorted(chosen))
 

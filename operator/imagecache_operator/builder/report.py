@@ -100,4 +100,4 @@ class ProgressLines:
 
 def write_termination_message(path: Path, outcome: Outcome) -> None:
     """Overwrites in place: in a Pod the file is a mount and cannot be replaced. Raises OSError."""
-    path.write_text(outcome.to_termination_message())
+    path.write_text(outcome.to_termination_message(), encoding="utf-8")

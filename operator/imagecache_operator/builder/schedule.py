@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.fetch import Layer, Source
 from imagecache_operator.builder.forms import Form
 from imagecache_operator.builder.layout import Layout
@@ -32,6 +33,21 @@ def missing_layers(plans: Mapping[int, ImagePlan], layout: Layout, form: Form) -
                     known.append(source)
     missing = [Layer(key, diff_id, tuple(known)) for key, (diff_id, known) in layers.items()]
     return sorted(missing, key=lambda layer: layer.size, reverse=True)
+
+
+def never_fitting(layers: Iterable[Layer], form: Form, space: Space) -> dict[int, ImageError]:
+    """Why images would not fit if there were no others, by image: they must not be in the way of those."""
+    needed: Counter[int] = Counter()
+    for layer in layers:
+        for source in {source.image: source for source in layer.sources}.values():
+            needed[source.image] += form.least(source.layer)
+    errors = {}
+    for image, count in needed.items():
+        try:
+            space.check(count - 4096)
+        except ImageError as error:
+            errors[image] = error
+    return errors
 
 
 def check_fit(layers: Iterable[Layer], form: Form, space: Space) -> None:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class SmallImage:
     """An image in memory. Change `manifest` or `config` and call `refresh` for one that lies."""
 
     layers: Sequence[bytes]
-    compress: Callable[[bytes], bytes] = gzip.compress
+    compress: Callable[[bytes], bytes] = partial(gzip.compress, mtime=0)  # the same layer twice has one digest
     architecture: str = "amd64"
     config: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)

@@ -71,9 +71,15 @@ def test_what_is_damaged_is_told(packed: bytes, size: int) -> None:
         list(inflated(_pieces(packed, size)))
 
 
-def test_a_cut_zstd_frame_does_not_look_whole() -> None:
-    # The library ends without a word; the layer's own digest tells.
-    assert b"".join(inflated(iter([zstandard.compress(RAW)[:-100]]))) != RAW
+@pytest.mark.parametrize("size", [1, 1021, 10**9])
+@pytest.mark.parametrize("checksum", [True, False])
+def test_a_zstd_frame_that_is_cut_anywhere_is_told(checksum: bool, size: int) -> None:
+    """Also where nothing but the end mark or the checksum is missing, and all of the tar has come out."""
+    packed = zstandard.ZstdCompressor(write_checksum=checksum).compress(b"a tar " * 50)
+    for length in range(4, len(packed)):
+        with pytest.raises(Damaged):
+            list(inflated(_pieces(packed[:length], size)))
+    assert b"".join(inflated(_pieces(packed, size))) == b"a tar " * 50
 
 
 def test_a_window_that_is_too_large_is_refused_by_name() -> None:

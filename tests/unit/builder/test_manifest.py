@@ -66,7 +66,16 @@ def test_it_takes_both_dialects(body: bytes, content_type: str, kind: type) -> N
     (_body(config={**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}), Reason.UNSUPPORTED, "helm"),
     (_body(config={**CONFIG, "size": 5_000_000}), Reason.UNSUPPORTED, "config"),
     (b'{"mediaType": "application/x"}', Reason.UNSUPPORTED, "application/x"),
-    (b'{"mediaType": 5}', Reason.UNSUPPORTED, "5"), (b'{"mediaType": {}}', Reason.UNSUPPORTED, ""),
+    (b'{"mediaType": 5}', Reason.MANIFEST_INVALID, "mediaType"), (b"{}", Reason.UNSUPPORTED, "type ''"),
+    (b'{"mediaType": ' + b"[" * 900 + b"]" * 900 + b"}", Reason.MANIFEST_INVALID, "mediaType"),
+    (_body(schemaVersion="2"), Reason.MANIFEST_INVALID, "schemaVersion"),
+    (_body(layers=[LAYER] * 501), Reason.UNSUPPORTED, "501 layers"),
+    (_body(layers=[LAYER, {**LAYER, "size": 11}]), Reason.MANIFEST_INVALID, "two sizes"),
+    (b"\xef\xbb\xbf" + _body(), Reason.MANIFEST_INVALID, "JSON"),
+    (_body().decode().encode("utf-16"), Reason.MANIFEST_INVALID, "JSON"),
+    (_body().replace(b'"size": 10', b'"size": 10, "size": 10'), Reason.MANIFEST_INVALID, "'size' twice"),
+    (_body().replace(b'"size": 10', b'"Size": 11, "size": 10'), Reason.MANIFEST_INVALID, "'size' is spelled 'Size'"),
+    (_body(layers=[{"media_type": manifest.OCI_TAR, "digest": D, "size": 10}]), Reason.UNSUPPORTED, "type ''"),
 ])
 def test_it_refuses_by_name(body: bytes, reason: Reason, word: str) -> None:
     with pytest.raises(ImageError) as refusal:
@@ -142,7 +151,10 @@ def test_a_missing_platform_is_told_with_those_that_are_there() -> None:
     with pytest.raises(ImageError) as refusal:
         choose([Platform.parse("linux/arm64")], [(Platform.parse(p), 0) for p in ("linux/amd64", "linux/arm/v7")], "x")
     assert refusal.value.reason is Reason.PLATFORM_MISSING
-    assert refusal.value.message == "x has no image for linux/arm64; it has linux/amd64, linux/arm/v7."
+    assert refusal.value.message == (
+        "x has no image for linux/arm64, only for linux/amd64, linux/arm/v7: "
+        "push one that the nodes can run, or take it off the list."
+    )
 
 
 @pytest.mark.parametrize("text", ["", "linux", "linux/", "linux/amd64/v1/x", "linux/am d64", "linux/\namd64"])
