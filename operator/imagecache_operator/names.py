@@ -34,10 +34,22 @@ LABEL_ATTEMPT = f"{GROUP}/attempt"
 COMPONENT_BUILDER = "builder"
 COMPONENT_VOLUME = "volume"
 COMPONENT_CREDENTIALS = "credentials"
+COMPONENT_SERVER = "server"
 
 # Annotations: the cache's full name on its children; a person's wish to try again on the cache.
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
 ANNOTATION_RETRY = f"{GROUP}/retry"
+
+# Written by users: on a Pod the cache to start from (a name, "auto" or "none"; the second key is another product's), on
+# a namespace "auto". Written by the webhook: the cache that it injected, or a label and the reason why it did not.
+ANNOTATION_CACHE = f"{GROUP}/cache"
+ANNOTATION_CACHE_ALIAS = "imagecache.cce.io/specified-name"
+LABEL_INJECT = f"{GROUP}/inject"
+AUTO = "auto"
+NONE = "none"
+ANNOTATION_INJECTED = f"{GROUP}/injected"
+LABEL_NOT_INJECTED = f"{GROUP}/not-injected"
+ANNOTATION_NOT_INJECTED = f"{GROUP}/not-injected-because"
 
 BUILDER_CONTAINER = "builder"
 VOLUME_PATH = "/cache"
@@ -73,6 +85,11 @@ def volume_name(home_uid: str, cache_uid: str) -> str:
 def builder_name(home_uid: str, cache_uid: str, generation: int, attempt: int) -> str:
     """Name of one attempt's builder Pod and of its Secret. The number is readable; the hash makes it unique."""
     return f"imc-{_digest(home_uid, cache_uid, str(generation), str(attempt))}-builder-{attempt}"
+
+
+def server_name(home_uid: str, cache_uid: str) -> str:
+    """Name of the Deployment and the Service that serve a cache's volume."""
+    return f"imc-{_digest(home_uid, cache_uid)}-server"
 
 
 def _digest(*parts: str) -> str:

@@ -26,6 +26,10 @@ class Settings(BaseModel):
 
     namespace: str = Field(default=names.NAMESPACE, description="Where builders and volumes live.")
     builder_image: str = Field(min_length=1, description="The operator's own image; the builder runs from it.")
+    server_image: str = Field(
+        default="registry:3",
+        description="Image of what serves caches to nodes: CNCF distribution, version 3. Pin it by digest.",
+    )
     builder_cpu: str = Field(default="1", description="CPU of a builder Pod (requests = limits).")
     builder_memory: str = Field(default="512Mi", description="Memory of a builder Pod (requests = limits).")
     builder_deadline: timedelta = Field(

@@ -8,13 +8,15 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """The three kstatus types, all present from the first pass on, and one of ours."""
+    """The three kstatus types, all present from the first pass on, and two of ours."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     # Ours: True where listed pull Secrets could all be used.
     PULL_SECRETS = "PullSecretsUsable"
+    # Ours: True where Pods can start from the cache.
+    SERVED = "Served"
 
 
 class ConditionReason(StrEnum):
@@ -46,5 +48,11 @@ class ConditionReason(StrEnum):
     SECRET_INVALID = "SecretInvalid"  # noqa: S105
     SECRET_FORBIDDEN = "SecretForbidden"  # noqa: S105
     SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105
+    # Of the condition Served
+    SERVING = "Serving"
+    SERVER_PENDING = "ServerPending"
+    NOT_AVAILABLE = "NotAvailable"
+    NOT_WANTED = "NotWanted"
+    PRIVATE = "Private"
     # Deleting
     DELETING = "Deleting"

@@ -149,6 +149,12 @@ class Spec(Model):
         description="What happens when the cache expires: Delete removes this ImageCache; Release frees the volume "
         "and keeps the object, for tools that would create it again.",
     )
+    serve: bool = Field(
+        default=True,
+        strict=True,
+        description="Whether nodes can take the images from this cache: a small registry then runs on its volume. "
+        "false: the volume is filled and nothing else.",
+    )
     building_config: BuildingConfig | None = Field(default=None, description="Where and how the cache is built.")
 
     @field_validator("images")
@@ -192,6 +198,9 @@ class ImageStatus(Model):
     state: ImageState
     bytes_done: int | None = Field(default=None, description="Compressed bytes fetched so far.")
     bytes_total: int | None = Field(default=None, description="Compressed bytes to fetch.")
+    carrier: str | None = Field(
+        default=None, description="Digest of the manifest by which nodes take the image's layers from the cache.",
+    )
     size: int | None = Field(default=None, description="Bytes that the image takes on the volume.")
     reason: str | None = Field(default=None, description="Why the image failed, in one word.")
     message: str | None = Field(default=None, description="Why the image failed, in a sentence.")
@@ -221,6 +230,14 @@ class VolumeStatus(Model):
     uid: str | None = Field(default=None, description="Set when the images are complete on it.")
 
 
+class ServerStatus(Model):
+    """What serves the volume to nodes: a Deployment and a Service of one name, in the operator's namespace."""
+
+    name: str
+    address: str = Field(description="Where every node reaches it, as host:port.")
+    ready: bool = Field(default=False, description="Whether it answers. Pods start from the cache only then.")
+
+
 class Condition(Model):
     """A condition as everywhere in Kubernetes; the kstatus types Ready, Reconciling and Stalled are always there."""
 
@@ -246,6 +263,7 @@ class Status(Model):
     progress: str | None = Field(default=None, description="How far the attempt is, 100 % once the cache is complete.")
     expires_at: datetime | None = Field(default=None, description="When the cache expires.")
     volume: VolumeStatus | None = Field(default=None, description="The cache's volume.")
+    server: ServerStatus | None = Field(default=None, description="What serves the cache to nodes.")
     attempt: Attempt | None = Field(default=None, description="The latest attempt to build the cache.")
     images: tuple[ImageStatus, ...] = Field(
         default=(),

@@ -88,6 +88,12 @@ class Reference:
         return plain
 
     @property
+    def carrier_repository(self) -> str:
+        """The repository of the image's carrier, which nodes take the layers from: see `builder/carrier.py`."""
+        plain = f"carrier/{self.stored_repository}"
+        return plain if len(plain) <= MAX_STORED_LENGTH else f"carrier/{_by_hash(self.name)}"
+
+    @property
     def stored_tag(self) -> str:
         """The image's tag on the volume; for a reference with digest `sha256-<hex>`."""
         if self.digest:

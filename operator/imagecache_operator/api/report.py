@@ -52,10 +52,11 @@ class Progress(Model):
 
 class ImageOutcome(Model):
     """How one image ended. `digest` is what the reference resolved to at the registry, before any re-packing;
-    `size` is the bytes that the image's content takes on the volume."""
+    `carrier` is the digest that nodes take its layers by; `size` is the bytes that its content takes on the volume."""
 
     reason: Reason | None = Field(default=None, alias="r")
     digest: str | None = Field(default=None, alias="d")
+    carrier: str | None = Field(default=None, alias="c")
     size: int = Field(default=0, alias="z")
     message: str = Field(default="", alias="m")
 

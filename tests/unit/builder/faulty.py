@@ -21,7 +21,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,17 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def _gzip(data: bytes) -> bytes:
+    """Without the time, so that the same layer twice has one digest."""
+    return gzip.compress(data, mtime=0)
+
+
 @dataclass
 class SmallImage:
     """An image in memory. Change `manifest` or `config` and call `refresh` for one that lies."""
 
     layers: Sequence[bytes]
-    compress: Callable[[bytes], bytes] = partial(gzip.compress, mtime=0)  # the same layer twice has one digest
+    compress: Callable[[bytes], bytes] = _gzip
     architecture: str = "amd64"
     config: dict[str, Any] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
