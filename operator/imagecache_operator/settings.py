@@ -39,6 +39,23 @@ class Settings(BaseModel):
         default=timedelta(minutes=15), gt=timedelta(0),
         description="How long a builder Pod may take to start before the attempt counts as failed.",
     )
+    builder_workers: int = Field(default=4, ge=1, le=32, description="Layers that a builder pulls at the same time.")
+    builder_connections: int | None = Field(
+        default=None, ge=1, le=32,
+        description="Connections of a builder to one registry at the same time; unset: one for each worker.",
+    )
+    builder_retries: int = Field(
+        default=4, ge=0, le=20, description="How often in a row a builder tries again what failed at a registry.",
+    )
+    builder_stall_timeout: timedelta = Field(
+        default=timedelta(seconds=30), gt=timedelta(0),
+        description="How long a registry may be silent before that counts as a failure.",
+    )
+    registry_proxy: str = Field(
+        default="registry-proxy",
+        description="Name of a Secret in the namespace, keys HTTPS_PROXY, HTTP_PROXY and NO_PROXY: the proxy before "
+        "registries.",
+    )
     registry_ca: str = Field(
         default="registry-ca",
         description="Name of a ConfigMap in the namespace, key ca.crt: extra certificate authorities of registries.",

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builders that end before their time, whatever the images: too little memory, an image that nobody can pull.
+"""Builders that end before their time, whatever the images: too little memory, an image that nobody can pull, a proxy
+that is not there.
 
 The operator runs as a process here, with settings that make its builders fail.
 """
@@ -13,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.cutting_proxy import ApiServer, CuttingProxy
-from tests.support.kube import Cache, Kube, until
+from tests.support.kube import NAMESPACE, Cache, Kube, until
 from tests.support.operator_process import Installed, OperatorProcess, nobody_in_the_cluster
 from tests.support.upstream import Upstream
 
-NO_MEMORY, NO_IMAGE = "e2e-out-of-memory", "e2e-no-builder-image"
+NO_MEMORY, NO_IMAGE, NO_PROXY = "e2e-out-of-memory", "e2e-no-builder-image", "e2e-no-proxy"
 Run = Callable[..., AbstractContextManager[OperatorProcess]]
 
 
@@ -36,7 +37,7 @@ def operator(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
 
 
 def _remove_all(kube: Kube) -> None:
-    for name in (NO_MEMORY, NO_IMAGE):
+    for name in (NO_MEMORY, NO_IMAGE, NO_PROXY):
         Cache(kube, name).delete()
 
 
@@ -78,3 +79,21 @@ def test_a_builder_image_that_nobody_can_pull(operator: Run, kube: Kube, upstrea
     with operator():  # a person has corrected the setting, and asks again
         cache.annotate("imagecache.dev/retry=again")
         assert cache.wait_for("Available")["attempt"]["number"] == 3
+
+
+def test_builders_go_through_the_proxy_that_the_secret_names(operator: Run, kube: Kube, upstream: Upstream) -> None:
+    """Through one that nobody answers for, so that whoever went past it would be found out."""
+    cache = Cache(kube, NO_PROXY)
+    kube.apply({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": NO_PROXY, "namespace": NAMESPACE},
+        "stringData": {"HTTPS_PROXY": "http://somebody:proxy-password@127.0.0.1:9"},
+    })
+    with operator(IMAGECACHE_REGISTRY_PROXY=NO_PROXY, IMAGECACHE_BUILDER_RETRIES="0"):
+        cache.apply([upstream.reference("base/tools:1.0")])
+        said = lost(cache, 1)
+        assert "127.0.0.1:9" in said
+        assert "proxy-password" not in str(cache.object)
+    kube.delete("secret", NO_PROXY)
+    with operator(IMAGECACHE_REGISTRY_PROXY=NO_PROXY):
+        cache.annotate("imagecache.dev/retry=again")
+        cache.wait_for("Available")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from imagecache_operator import names
 from imagecache_operator.api.job import GIB, BuildJob
+from imagecache_operator.builder.command import builder
 from imagecache_operator.planning.children import builder_pod, volume
 
 from .facts import HOME, IMAGES, SETTINGS, UID, VOLUME, cache, spec
@@ -74,8 +75,30 @@ def test_settings_reach_the_builder() -> None:
     assert made["spec"]["containers"][0]["image"] == "operator:test"
 
 
+@pytest.mark.parametrize(("settings", "expected"), [
+    ({}, {"workers": 4, "connections": None, "retries": 4, "stall_timeout": 30}),
+    (
+        {"builder_workers": 8, "builder_connections": 2, "builder_retries": 0,
+         "builder_stall_timeout": timedelta(seconds=1.5)},
+        {"workers": 8, "connections": 2, "retries": 0, "stall_timeout": 1.5},
+    ),
+])
+def test_limits_reach_the_builder_as_its_own_options(settings: dict[str, Any], expected: dict[str, Any]) -> None:
+    command, *options = pod(**settings)["spec"]["containers"][0]["args"]
+    understood = builder.make_context(command, options).params
+    assert command == "builder"
+    assert {name: understood[name] for name in expected} == expected
+
+
+def test_the_proxy_is_named_by_a_secret_that_need_not_exist() -> None:
+    env = {e["name"]: e for e in pod(registry_proxy="ours")["spec"]["containers"][0]["env"]}
+    for key in ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"):
+        assert env[key]["valueFrom"] == {"secretKeyRef": {"name": "ours", "key": key, "optional": True}}
+
+
 def test_the_builder_can_read_its_job() -> None:
-    env = {e["name"]: e["value"] for e in pod(plain_http_registries=("r.test:5000",))["spec"]["containers"][0]["env"]}
+    container = pod(plain_http_registries=("r.test:5000",))["spec"]["containers"][0]
+    env = {e["name"]: e.get("value") for e in container["env"]}
     job = BuildJob.model_validate_json(env[names.ENV_JOB])
     assert job.images == IMAGES
     assert job.platforms == ("linux/amd64", "linux/arm64")

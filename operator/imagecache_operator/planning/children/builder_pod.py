@@ -22,6 +22,7 @@ CA_FOLDER = "/etc/imagecache/registry-ca"
 CREDENTIALS_FOLDER = "/etc/imagecache/credentials"
 # Images cannot be edited yet, so there is one generation of them.
 GENERATION = 1
+PROXY_KEYS = ("HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY")
 
 # A file, not a variable: variables show in `kubectl describe` and in the process table.
 _CREDENTIALS_FILE = {"name": names.ENV_CREDENTIALS_FILE, "value": f"{CREDENTIALS_FOLDER}/{names.CREDENTIALS_KEY}"}
@@ -83,10 +84,11 @@ def manifest(
             "containers": [{
                 "name": names.BUILDER_CONTAINER,
                 "image": settings.builder_image,
-                "args": ["builder"],
+                "args": ["builder", *_limits(settings)],
                 "env": [
                     {"name": names.ENV_JOB, "value": job.model_dump_json(by_alias=True, exclude_defaults=True)},
                     {"name": names.ENV_CA_FILE, "value": f"{CA_FOLDER}/ca.crt"},
+                    *(_proxy_variable(key, settings.registry_proxy) for key in PROXY_KEYS),
                     *([_CREDENTIALS_FILE] if with_credentials else []),
                 ],
                 "resources": {"requests": resources, "limits": resources},
@@ -110,3 +112,19 @@ def manifest(
             ],
         },
     }
+
+
+def _limits(settings: Settings) -> list[str]:
+    """The builder's own options: `imagecache_operator builder --help` explains them."""
+    connections = settings.builder_connections
+    return [
+        f"--workers={settings.builder_workers}",
+        *([f"--connections={connections}"] if connections else []),
+        f"--retries={settings.builder_retries}",
+        f"--stall-timeout={settings.builder_stall_timeout.total_seconds():g}",
+    ]
+
+
+def _proxy_variable(key: str, secret: str) -> dict[str, Any]:
+    # From a Secret, because the address of a proxy may hold a password.
+    return {"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key, "optional": True}}}
