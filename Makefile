@@ -52,7 +52,7 @@ unit: $(READY) ## The tests that need no cluster
 test: $(READY) ## Everything: check, verify, all tests (on a kind cluster of its own)
 	@$(MAKE) --no-print-directory check verify
 	$(BIN)/python -m tests.cluster up --name $(TEST_NAME)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 .PHONY: cluster-up
 cluster-up: $(READY) ## Bring up the local kind cluster (NAME=imagecache)

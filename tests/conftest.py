@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one thing that suites share: the kind cluster, brought up once for whoever asks first."""
+"""What suites share: the kind cluster, brought up once for whoever asks first, and that one process has it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from tests.cluster import Cluster, up
 
 # Not the demo's: a run of the tests ends by taking its cluster down.
 NAME = os.environ.get("IMAGECACHE_TEST_CLUSTER", "imagecache-test")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`make test`), one of them has all that needs the cluster, in the usual order; most of
+    its time it waits, while the others do the rest."""
+    for item in items:
+        if "tests/e2e/" in item.path.as_posix() or item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")

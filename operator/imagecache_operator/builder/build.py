@@ -18,7 +18,7 @@ from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
-from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume
+from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume, printable
 from imagecache_operator.builder.fetch import Fetcher, Layer
 from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import Layout, Repository, open_layout
@@ -199,7 +199,7 @@ class _Build:
             if place not in self._errors:
                 self._errors[place] = error.detached()
                 self._board.set_state(place, ImageState.FAILED)
-                log.error("%s: %s: %s", self._job.images[place], error.reason, error.message)
+                log.error("%s: %s: %s", printable(self._job.images[place]), error.reason, error.message)
 
     def _run(self, work: Iterable[Callable[[], None]]) -> None:
         run_all(work, self._workers, self._stop, self._progress.tick)

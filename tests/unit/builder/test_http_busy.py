@@ -92,7 +92,9 @@ def test_what_makes_no_sense_as_a_time_is_no_reason_to_wait(
     assert check(volume) == []
 
 
-@pytest.mark.parametrize("told", ["7200", "9" * 400, _in(7200), "Fri, 31 Dec 9999 23:59:59 GMT"])
+@pytest.mark.parametrize("told", ["7200", "9" * 400, _in(7200), "Fri, 31 Dec 9999 23:59:59 GMT"], ids=[
+    "seconds", "very many seconds", "a date", "the last date",
+])
 @pytest.mark.parametrize(("status", "reason"), [
     (429, Reason.TOO_MANY_REQUESTS), (503, Reason.REGISTRY_UNAVAILABLE),
 ])

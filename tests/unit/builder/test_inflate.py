@@ -64,7 +64,7 @@ def test_any_gzip_library_does(missing: list[str], monkeypatch: pytest.MonkeyPat
     gzip.compress(RAW)[:-1], gzip.compress(RAW)[:100], gzip.compress(RAW) + b"junk", gzip.compress(RAW) + b"\x1f",
     gzip.compress(RAW) + bytes(500) + b"x", b"\x1f\x8b" + b"x" * 50, zstandard.compress(RAW) + b"junk",
     gzip.compress(RAW)[:-8] + b"12345678",
-])
+], ids=["cut", "cut early", "junk", "half a header", "junk after padding", "no gzip", "junk after zstd", "wrong sum"])
 @pytest.mark.parametrize("size", [1, 1021, 10**9])
 def test_what_is_damaged_is_told(packed: bytes, size: int) -> None:
     with pytest.raises(Damaged):
