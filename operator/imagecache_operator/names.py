@@ -51,6 +51,15 @@ ANNOTATION_INJECTED = f"{GROUP}/injected"
 LABEL_NOT_INJECTED = f"{GROUP}/not-injected"
 ANNOTATION_NOT_INJECTED = f"{GROUP}/not-injected-because"
 
+# The webhook: its Deployment, Service and account (deploy/base/webhook.yaml), its certificate, its registration.
+WEBHOOK = "imagecache-webhook"
+WEBHOOK_SECRET = "imagecache-webhook-tls"  # noqa: S105 - a name
+WEBHOOK_CONFIGURATION = "imagecache-injection"
+WEBHOOK_PODS = f"pods.{GROUP}"
+WEBHOOK_AUTO = f"auto.{GROUP}"
+WEBHOOK_PODS_PATH = "/mutate"
+WEBHOOK_AUTO_PATH = "/mutate/auto"
+
 BUILDER_CONTAINER = "builder"
 VOLUME_PATH = "/cache"
 

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to be done so that the API server calls our webhook and trusts it: its certificate, its registration.
+
+`controller/injection.py` looks, asks `plan`, and carries out. The order is what matters here: nothing is registered
+before somebody answers, and no certificate is served that the API server does not trust yet. Why in this way:
+docs/decisions/0007-webhook-certificates.md.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from imagecache_operator import names
+
+Object = dict[str, Any]
+
+LOOK_AGAIN = timedelta(minutes=1)
+# While the webhook's Pods wait for their certificate and start: soon enough for a person who has just installed it.
+WAITING = timedelta(seconds=10)
+# After a write: the next look sees it. Not at once, so that two writers who disagree do not race.
+GO_ON = timedelta(seconds=1)
+
+SERVER_LIFETIME = timedelta(days=90)
+AUTHORITY_LIFETIME = timedelta(days=3650)
+RENEW_AT = 3  # when less than this part (a third) of a life is left
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority of the Secret's `ca.crt`."""
+
+    pem: str
+    not_before: datetime
+    not_after: datetime
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """The Secret's `tls.crt`. `signed_by`: which of the Secret's authorities vouches for it, counted from 0, if any."""
+
+    not_before: datetime
+    not_after: datetime
+    names: frozenset[str]
+    signed_by: int | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The Secret. What cannot be read is absent here, and is made anew.
+
+    `changeable`: of the right type and not immutable. `can_sign`: `ca.key` is the key of the first authority.
+    `server` is None also where `tls.key` is not its key.
+    """
+
+    uid: str
+    changeable: bool
+    authorities: tuple[Authority, ...] = ()
+    can_sign: bool = False
+    server: ServerCertificate | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that one look finds. `configuration` is the MutatingWebhookConfiguration as it is, `available` says whether
+    a Pod of the webhook is ready."""
+
+    namespace: str
+    namespace_uid: str
+    stored: Stored | None
+    available: bool
+    configuration: Object | None
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What to make anew, and why. `keep`: an authority (PEM) that stays trusted behind the one that signs, if any."""
+
+    why: str
+    authority: bool = False
+    server: bool = False
+    keep: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """At most one of the writes is there: each changes what the next look is about."""
+
+    again_in: timedelta
+    renew: Renewal | None = None
+    discard: bool = False  # the Secret: nobody can change it
+    apply: Object | None = None
+    remove: bool = False  # the configuration
+
+
+def plan(seen: Observed, injection: bool, now: datetime) -> Plan:
+    """What to do now. `injection` is the setting: False unregisters; the certificate is kept right all the same, for
+    the Pods that serve with it."""
+    if not injection and seen.configuration is not None:
+        return Plan(GO_ON, remove=True)
+    stored = seen.stored
+    if stored is not None and not stored.changeable:
+        return Plan(GO_ON, discard=True)
+    if stored is None:
+        return Plan(GO_ON, renew=Renewal("there is no certificate yet", authority=True, server=True))
+    if renewal := _renewal(seen, stored, now):
+        return Plan(GO_ON, renew=renewal)
+    if not injection:
+        return Plan(LOOK_AGAIN)
+    if seen.configuration is None and not seen.available:
+        return Plan(WAITING)
+    wanted = configuration(seen.namespace, seen.namespace_uid, _bundle(stored))
+    if seen.configuration is None or not _is_as(seen.configuration, wanted):
+        return Plan(GO_ON, apply=wanted)
+    return Plan(LOOK_AGAIN)
+
+
+def service_names(namespace: str) -> tuple[str, ...]:
+    """The names for which the certificate is: the API server asks for the first."""
+    return (f"{names.WEBHOOK}.{namespace}.svc", f"{names.WEBHOOK}.{namespace}.svc.cluster.local")
+
+
+def configuration(namespace: str, namespace_uid: str, bundle: str) -> Object:
+    """The MutatingWebhookConfiguration. The operator's namespace owns it, and takes it along when it is deleted.
+
+    Everything is said, defaults too, so that it can be compared with what the API server has.
+    """
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {
+            "name": names.WEBHOOK_CONFIGURATION,
+            "labels": {names.LABEL_MANAGED_BY: names.PROGRAM},
+            "ownerReferences": [
+                {"apiVersion": "v1", "kind": "Namespace", "name": namespace, "uid": namespace_uid},
+            ],
+        },
+        "webhooks": [
+            _webhook(names.WEBHOOK_PODS, names.WEBHOOK_PODS_PATH, namespace, bundle, [], "asks-for-a-cache", _ASKS),
+            _webhook(names.WEBHOOK_AUTO, names.WEBHOOK_AUTO_PATH, namespace, bundle, [
+                {"key": names.LABEL_INJECT, "operator": "In", "values": [names.AUTO]},
+            ], "does-not-say-itself", f"!({_SAYS})"),
+        ],
+    }
+
+
+# CEL. A Pod without annotations has no such field, and `has` is the only way to ask for it. Where both keys are there,
+# ours decides; so "none" is none.
+_ANNOTATIONS = "object.metadata.annotations"
+_SAYS = (
+    f"has({_ANNOTATIONS}) && "
+    f"('{names.ANNOTATION_CACHE}' in {_ANNOTATIONS} || '{names.ANNOTATION_CACHE_ALIAS}' in {_ANNOTATIONS})"
+)
+_ASKS = (
+    f"has({_ANNOTATIONS}) && ('{names.ANNOTATION_CACHE}' in {_ANNOTATIONS} "
+    f"? {_ANNOTATIONS}['{names.ANNOTATION_CACHE}'] != '{names.NONE}' "
+    f": '{names.ANNOTATION_CACHE_ALIAS}' in {_ANNOTATIONS})"
+)
+
+
+def _webhook(
+    name: str, path: str, namespace: str, bundle: str, selects: list[Object], condition: str, expression: str,
+) -> Object:
+    # Never our own Pods (the webhook would wait for itself) and never what the cluster itself needs to start.
+    elsewhere = {
+        "key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": sorted({namespace, "kube-system"}),
+    }
+    return {
+        "name": name,
+        "clientConfig": {
+            "service": {"name": names.WEBHOOK, "namespace": namespace, "path": path, "port": 443},
+            "caBundle": base64.b64encode(bundle.encode()).decode(),
+        },
+        "rules": [{
+            "operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+            "scope": "Namespaced",
+        }],
+        "namespaceSelector": {"matchExpressions": [*selects, elsewhere]},
+        "objectSelector": {},
+        "matchConditions": [{"name": condition, "expression": expression}],
+        "matchPolicy": "Equivalent",
+        # A Pod starts without a cache rather than not at all, and no later than this.
+        "failurePolicy": "Ignore",
+        "timeoutSeconds": 2,
+        "reinvocationPolicy": "IfNeeded",
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+
+
+def _renewal(seen: Observed, stored: Stored, now: datetime) -> Renewal | None:
+    """What is not as it should be. First who signs, then, once the API server trusts that one, what it has signed."""
+    broken = _why_broken(stored, service_names(seen.namespace), now)
+    vouching = stored.server.signed_by if stored.server else None
+    # Whoever vouches for a certificate in use stays trusted for as long as Pods may serve with that.
+    in_use = "" if broken or vouching is None else stored.authorities[vouching].pem
+    if why := _why_no_authority(stored, now):
+        return Renewal(why, authority=True, server=bool(broken), keep=in_use)
+    if broken:
+        return Renewal(broken, server=True)
+    if vouching != 0:
+        if _trusted(seen.configuration, _bundle(stored)):
+            return Renewal("its authority is new", server=True, keep=in_use)
+    elif stored.server and _ageing(stored.server, now):
+        return Renewal("the certificate nears its end", server=True)
+    return None
+
+
+def _why_no_authority(stored: Stored, now: datetime) -> str:
+    """Why the first authority can sign no more; empty where it can."""
+    if not stored.authorities:
+        return "there is no authority that can be read"
+    if not stored.can_sign:
+        return "the authority has not its key"
+    first = stored.authorities[0]
+    return "" if _valid(first, now) and not _ageing(first, now) else "the authority nears its end"
+
+
+def _why_broken(stored: Stored, wanted: tuple[str, ...], now: datetime) -> str:
+    """Why nobody can use the certificate as it is; empty where one can."""
+    server = stored.server
+    if server is None:
+        return "the certificate cannot be read, or has not its key"
+    if server.signed_by is None or not _valid(stored.authorities[server.signed_by], now):
+        return "no authority vouches for the certificate"
+    if not _valid(server, now):
+        return "the certificate is not valid at this time"
+    if not server.names.issuperset(wanted):
+        return "the certificate is for other names"
+    return ""
+
+
+def _valid(certificate: Authority | ServerCertificate, now: datetime) -> bool:
+    return certificate.not_before <= now < certificate.not_after
+
+
+def _ageing(certificate: Authority | ServerCertificate, now: datetime) -> bool:
+    life = certificate.not_after - certificate.not_before
+    return (certificate.not_after - now) * RENEW_AT <= life
+
+
+def _bundle(stored: Stored) -> str:
+    return "".join(authority.pem for authority in stored.authorities)
+
+
+def _trusted(found: Object | None, bundle: str) -> bool:
+    """Whether the API server knows these authorities, or has nothing to know them for."""
+    text = base64.b64encode(bundle.encode()).decode()
+    mine = [w for w in _webhooks(found) if w["name"] in (names.WEBHOOK_PODS, names.WEBHOOK_AUTO)]
+    return all((w.get("clientConfig") or {}).get("caBundle") == text for w in mine)
+
+
+def _is_as(found: Object, wanted: Object) -> bool:
+    """Whether all that we say is there. What others have added (labels, webhooks of theirs) is theirs."""
+    there = {w["name"]: w for w in _webhooks(found)}
+    meta, wanted_meta = found["metadata"], wanted["metadata"]
+    return (
+        all(said.items() <= there.get(said["name"], {}).items() for said in wanted["webhooks"])
+        and wanted_meta["labels"].items() <= (meta.get("labels") or {}).items()
+        and all(owner in (meta.get("ownerReferences") or []) for owner in wanted_meta["ownerReferences"])
+    )
+
+
+def _webhooks(found: Object | None) -> list[Object]:
+    return (found or {}).get("webhooks") or []
