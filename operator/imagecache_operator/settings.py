@@ -75,6 +75,9 @@ class Settings(BaseModel):
     resync: timedelta = Field(
         default=timedelta(minutes=10), gt=timedelta(0), description="Longest time between two looks at a cache.",
     )
+    injection: bool = Field(
+        default=True, description="Whether Pods are made to start from caches: the webhook is registered.",
+    )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

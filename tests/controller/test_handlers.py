@@ -39,7 +39,7 @@ class Played:
         self.hold = threading.Event()
         self.hold.set()
 
-    def run_once(self, name: str, uid: str) -> Pass:
+    def run_once(self, name: str = "", uid: str = "") -> Pass:
         self.begun += 1
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -91,7 +91,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def memo_of(played: Played, executor: ThreadPoolExecutor) -> Memo:
-    return Memo(played, executor)  # type: ignore[arg-type]
+    return Memo(played, executor, played)  # type: ignore[arg-type]
 
 
 def start(memo: Memo, stopped: Flag, uid: str = UID) -> asyncio.Task[None]:
@@ -294,3 +294,41 @@ def test_liveness_sees_a_pass_that_hangs(executor: ThreadPoolExecutor, monkeypat
         await task
 
     play(test)
+
+
+def test_the_looks_at_the_webhook_begin_and_end_with_the_operator(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        soon = Pass(timedelta(milliseconds=1))
+        played = Played(soon, Unavailable("down"), soon, ValueError("a bug of ours"))
+        memo = memo_of(played, executor)
+        await handlers.begin_injecting(memo=memo)
+        await until(lambda: played.ended == 4)
+        await until(lambda: memo.wakeups.overdue() == 0)  # it sleeps for a minute, and has not ended
+        await asyncio.wait_for(handlers.end_injecting(memo=memo), PATIENCE)
+        assert memo.injecting
+        assert memo.injecting.cancelled()
+        assert memo.wakeups.overdue() == 0
+
+    play(test)
+
+
+def test_liveness_sees_a_look_at_the_webhook_that_hangs(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test() -> None:
+        played = Played()
+        played.hold.clear()
+        memo = memo_of(played, executor)
+        monkeypatch.setattr(handlers, "OVERDUE", 0.05)
+        await handlers.begin_injecting(memo=memo)
+        await until(lambda: memo.wakeups.overdue() > 0.05)
+        with pytest.raises(kopf.PermanentError, match="late"):
+            handlers.healthy(memo=memo)
+        played.hold.set()
+        await handlers.end_injecting(memo=memo)
+
+    play(test)
+
+
+def test_an_operator_that_has_not_begun_ends_all_the_same(executor: ThreadPoolExecutor) -> None:
+    play(lambda: handlers.end_injecting(memo=memo_of(Played(), executor)))

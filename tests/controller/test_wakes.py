@@ -43,7 +43,7 @@ RETRY = {names.ANNOTATION_RETRY: "a"}
         "another annotation", "gone"])
 def test_what_wakes_a_cache(type: str | None, body: kopf.Body, woken: list[str]) -> None:
     heard = Heard()
-    handlers.wake_cache(type=type, body=body, memo=Memo(None, None, heard))  # type: ignore[arg-type]
+    handlers.wake_cache(type=type, body=body, memo=Memo(None, None, None, heard))  # type: ignore[arg-type]
     assert heard.woken == woken
 
 
@@ -57,5 +57,5 @@ def test_what_wakes_a_cache(type: str | None, body: kopf.Body, woken: list[str])
 ])
 def test_what_wakes_by_a_child(type: str, body: kopf.Body, woken: list[str]) -> None:
     heard = Heard()
-    handlers.wake_owner(type=type, body=body, memo=Memo(None, None, heard))  # type: ignore[arg-type]
+    handlers.wake_owner(type=type, body=body, memo=Memo(None, None, None, heard))  # type: ignore[arg-type]
     assert heard.woken == woken

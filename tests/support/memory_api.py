@@ -225,13 +225,15 @@ def _merged(found: Object, said: Object, said_before: Object) -> Object:
     """Server-side apply, as far as we go: maps merge, lists are replaced, and what we said before and no longer say
     goes away. (Our lists are atomic, or all ours.)"""
     changed = copy.deepcopy(found)
-    for part in ("spec", "status"):
+    for part in ("spec", "status", "data"):
         if part in said or part in said_before:
             changed[part] = _merged_map(found.get(part) or {}, said.get(part) or {}, said_before.get(part) or {})
     for part in ("labels", "annotations"):
         mine, mine_before = (s.get("metadata", {}).get(part, {}) for s in (said, said_before))
         if mine or mine_before:
             changed["metadata"][part] = _merged_map(found["metadata"].get(part) or {}, mine, mine_before)
+    if "webhooks" in said:
+        changed["webhooks"] = copy.deepcopy(said["webhooks"])
     if "ownerReferences" in said.get("metadata", {}):
         changed["metadata"]["ownerReferences"] = copy.deepcopy(said["metadata"]["ownerReferences"])
     return changed

@@ -42,6 +42,10 @@ RESOURCES = {
     "Pod": Resource("v1", "pods", namespaced=True),
     "Secret": Resource("v1", "secrets", namespaced=True),
     "StorageClass": Resource("storage.k8s.io/v1", "storageclasses", namespaced=False),
+    "Deployment": Resource("apps/v1", "deployments", namespaced=True),
+    "MutatingWebhookConfiguration": Resource(
+        "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False,
+    ),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kopf's side: which events wake which ImageCache, and the two loops that make its passes.
+"""kopf's side: which events wake which ImageCache, the two loops that make its passes, and one for the webhook.
 
 No decisions here. One async daemon for each ImageCache is its only writer while it lives; kopf starts none for an
 object that is already being deleted, so a deletion handler makes the same passes there until nothing is left.
@@ -12,15 +12,19 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import kopf
 
 from imagecache_operator import names
 from imagecache_operator.cluster.api import ClusterError, Rejected, Unavailable
+from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.reconciler import Pass, Reconciler
 from imagecache_operator.controller.wakeups import Sleeper, Wakeups
 
@@ -30,6 +34,7 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 60.0
 # A pass takes well under a second, and a call to the API server at most 25; past this, something hangs.
 OVERDUE = 180.0
+INJECTION = "injection"  # among the UIDs of ImageCaches: the sleeper of the looks at the webhook
 
 
 @dataclass
@@ -38,7 +43,9 @@ class Memo:
 
     reconciler: Reconciler
     executor: Executor
+    injection: Injection
     wakeups: Wakeups = field(default_factory=Wakeups)
+    injecting: asyncio.Task[None] | None = None
 
 
 async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
@@ -47,7 +54,7 @@ async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
         ending = asyncio.ensure_future(stopped.wait())
         try:
             while not stopped:
-                done = await _pass(memo, sleeper, name, uid)
+                done = await _pass(memo, sleeper, name, partial(memo.reconciler.run_once, name, uid))
                 if done.deleting:
                     return  # `remove` goes on from here
                 await _sleep(sleeper, done.again_in, ending)
@@ -58,20 +65,39 @@ async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
 async def remove(name: str, uid: str, memo: Memo, **_: Any) -> None:
     """The deletion: passes until nothing is left. kopf takes our finalizer away when this returns."""
     with memo.wakeups.sleeper(uid) as sleeper:
-        while not (done := await _pass(memo, sleeper, name, uid)).gone:
+        run = partial(memo.reconciler.run_once, name, uid)
+        while not (done := await _pass(memo, sleeper, name, run)).gone:
             await _sleep(sleeper, done.again_in, None)
     memo.wakeups.wake_waiting()
 
 
-async def _pass(memo: Memo, sleeper: Sleeper, name: str, uid: str) -> Pass:
+async def begin_injecting(memo: Memo, **_: Any) -> None:
+    """With the operator begin the looks at the webhook's certificate and registration."""
+    memo.injecting = asyncio.create_task(_keep_injecting(memo))
+
+
+async def end_injecting(memo: Memo, **_: Any) -> None:
+    """And they end with it; what is registered stays, for the webhook runs on."""
+    if memo.injecting:
+        memo.injecting.cancel()
+        with suppress(asyncio.CancelledError):
+            await memo.injecting
+
+
+async def _keep_injecting(memo: Memo) -> None:
+    with memo.wakeups.sleeper(INJECTION) as sleeper:
+        while True:
+            done = await _pass(memo, sleeper, INJECTION, memo.injection.run_once)
+            await _sleep(sleeper, done.again_in, None)
+
+
+async def _pass(memo: Memo, sleeper: Sleeper, name: str, run: Callable[[], Pass]) -> Pass:
     """One pass. Trouble with the API server ends as a pass that asks for another one after a back-off."""
     async with sleeper.lock:
         sleeper.woken.clear()
         sleeper.due = time.monotonic()  # for as long as it goes on, so that one that hangs is seen
         try:
-            done = await asyncio.get_running_loop().run_in_executor(
-                memo.executor, memo.reconciler.run_once, name, uid,
-            )
+            done = await asyncio.get_running_loop().run_in_executor(memo.executor, run)
         except ClusterError as error:
             sleeper.failures += 1
             delay = _delay_after(error, sleeper.failures)

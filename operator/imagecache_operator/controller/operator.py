@@ -13,6 +13,7 @@ from imagecache_operator import names
 from imagecache_operator.cluster.api import Api
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller import handlers
+from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.reconciler import Reconciler
 from imagecache_operator.settings import Settings
 
@@ -61,6 +62,8 @@ def registry(home: str) -> kopf.OperatorRegistry:
     for plural in ("pods", "persistentvolumeclaims"):
         kopf.on.event("", "v1", plural, registry=found)(handlers.wake_owner)
     kopf.on.probe(registry=found)(handlers.healthy)
+    kopf.on.startup(registry=found)(handlers.begin_injecting)
+    kopf.on.cleanup(registry=found)(handlers.end_injecting)
     return found
 
 
@@ -70,7 +73,7 @@ def run(api: Api, settings: Settings, *, liveness: str | None = LIVENESS, **kopf
         logging.getLogger(noisy).setLevel(logging.WARNING)
     home = home_uid(api)
     with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="pass") as executor:
-        memo = handlers.Memo(Reconciler(api, settings, home), executor)
+        memo = handlers.Memo(Reconciler(api, settings, home), executor, Injection(api, settings))
         kopf.run(
             registry=registry(home),
             memo=memo,

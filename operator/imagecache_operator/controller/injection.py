@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One look at what makes Pods start from caches: the webhook's certificate and its registration.
+
+observe → plan (`planning/webhook.py`) → carry out, like a pass over a cache; `controller/handlers.py` makes one look
+after the other, in a thread, for as long as the operator runs. Two operators at once come to one end: each look is at
+what is there, and a write to something that has changed since is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from imagecache_operator import names
+from imagecache_operator.cluster.api import Api, Object, Unavailable
+from imagecache_operator.controller import certificates
+from imagecache_operator.controller.reconciler import Pass
+from imagecache_operator.planning.webhook import Observed, Renewal, Stored, plan, service_names
+from imagecache_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SECRET_TYPE = "kubernetes.io/tls"  # noqa: S105 - a type, not a password
+CONFIGURATION = "MutatingWebhookConfiguration"
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Injection:
+    """Keeps the webhook's Secret and the MutatingWebhookConfiguration as they should be. For one thread at a time."""
+
+    def __init__(self, api: Api, settings: Settings, clock: Callable[[], datetime] = _utc_now) -> None:
+        self._api = api
+        self._settings = settings
+        self._clock = clock
+
+    def run_once(self) -> Pass:
+        """One look, and at most one write. Raises a ClusterError where either does not succeed."""
+        namespace = self._settings.namespace
+        secret = self._api.get("Secret", names.WEBHOOK_SECRET, namespace)
+        now = self._clock().replace(microsecond=0)
+        seen = Observed(
+            namespace=namespace,
+            namespace_uid=self._namespace_uid(),
+            stored=_stored(secret) if secret else None,
+            available=_available(self._api.get("Deployment", names.WEBHOOK, namespace)),
+            configuration=self._api.get(CONFIGURATION, names.WEBHOOK_CONFIGURATION),
+        )
+        todo = plan(seen, self._settings.injection, now)
+        if todo.remove:
+            self._api.delete(CONFIGURATION, names.WEBHOOK_CONFIGURATION)
+            log.info("injection is off: deleted %s %s", CONFIGURATION, names.WEBHOOK_CONFIGURATION)
+        if todo.discard and seen.stored:
+            self._api.delete("Secret", names.WEBHOOK_SECRET, namespace, seen.stored.uid)
+            log.warning("deleted Secret %s, which could not be changed", names.WEBHOOK_SECRET)
+        if todo.renew:
+            self._renew(secret, todo.renew, now)
+        if todo.apply:
+            self._api.apply(todo.apply)
+            log.info("applied %s %s", CONFIGURATION, names.WEBHOOK_CONFIGURATION)
+        return Pass(again_in=todo.again_in)
+
+    def _namespace_uid(self) -> str:
+        found = self._api.get("Namespace", self._settings.namespace)
+        if found is None:
+            raise Unavailable(f"namespace {self._settings.namespace} is not there")
+        return str(found["metadata"]["uid"])
+
+    def _renew(self, secret: Object | None, renewal: Renewal, now: datetime) -> None:
+        namespace = self._settings.namespace
+        files = certificates.renewed(_files(secret or {}), renewal, service_names(namespace), now)
+        manifest: Object = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": SECRET_TYPE,
+            "metadata": {
+                "name": names.WEBHOOK_SECRET, "namespace": namespace,
+                "labels": {names.LABEL_MANAGED_BY: names.PROGRAM},
+            },
+            "data": {key: base64.b64encode(content).decode() for key, content in files.items()},
+        }
+        if secret is None:
+            self._api.create(manifest)  # where somebody else was faster, his is as good
+        else:
+            # Of what was read, and of nothing else: another operator may have renewed it a moment ago.
+            manifest["metadata"] |= {key: secret["metadata"][key] for key in ("uid", "resourceVersion")}
+            self._api.apply(manifest)
+        log.info("renewed Secret %s: %s", names.WEBHOOK_SECRET, renewal.why)
+
+
+def _stored(secret: Object) -> Stored:
+    files = _files(secret)
+    return Stored(
+        uid=secret["metadata"]["uid"],
+        changeable=secret.get("type") == SECRET_TYPE and not secret.get("immutable"),
+        authorities=certificates.authorities(files),
+        can_sign=certificates.can_sign(files),
+        server=certificates.server(files),
+    )
+
+
+def _files(secret: Object) -> dict[str, bytes]:
+    found = {}
+    for key, text in (secret.get("data") or {}).items():
+        try:
+            found[key] = base64.b64decode(text)
+        except binascii.Error:  # the API server would not have taken it
+            continue
+    return found
+
+
+def _available(deployment: Object | None) -> bool:
+    return bool(((deployment or {}).get("status") or {}).get("readyReplicas"))
