@@ -24,13 +24,17 @@ def rendered(request: pytest.FixtureRequest, cluster: Cluster) -> Rendered:
     return list(yaml.safe_load_all(cluster.kubectl("kustomize", str(REPOSITORY / "deploy" / request.param))))
 
 
-def one(rendered: Rendered, kind: str) -> Any:
-    found, = (o for o in rendered if o["kind"] == kind)
+OPERATOR = "imagecache-operator"
+DEPLOYMENTS = [OPERATOR, names.WEBHOOK]
+
+
+def one(rendered: Rendered, kind: str, name: str | None = None) -> Any:
+    found, = (o for o in rendered if o["kind"] == kind and name in (None, o["metadata"]["name"]))
     return found
 
 
-def container(rendered: Rendered) -> Any:
-    found, = one(rendered, "Deployment")["spec"]["template"]["spec"]["containers"]
+def container(rendered: Rendered, name: str = OPERATOR) -> Any:
+    found, = one(rendered, "Deployment", name)["spec"]["template"]["spec"]["containers"]
     return found
 
 
@@ -42,22 +46,24 @@ def test_the_namespace_holds_everything_to_the_strictest_pod_security(rendered: 
 
 
 def test_there_is_one_operator_and_never_two(rendered: Rendered) -> None:
-    spec = one(rendered, "Deployment")["spec"]
+    spec = one(rendered, "Deployment", OPERATOR)["spec"]
     assert spec["replicas"] == 1
     assert spec["strategy"] == {"type": "Recreate"}
 
 
-def test_the_operator_itself_keeps_to_it(rendered: Rendered) -> None:
-    pod = one(rendered, "Deployment")["spec"]["template"]["spec"]
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_what_is_installed_keeps_to_it(rendered: Rendered, name: str) -> None:
+    pod = one(rendered, "Deployment", name)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["runAsUser"] > 0
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert not {"hostNetwork", "hostPID", "hostIPC", "volumes", "initContainers"} & set(pod)
-    security = container(rendered)["securityContext"]
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(pod)
+    assert all(set(volume) == {"name", "secret"} for volume in pod.get("volumes", []))
+    security = container(rendered, name)["securityContext"]
     assert security["readOnlyRootFilesystem"] is True
     assert security["allowPrivilegeEscalation"] is False
     assert security["capabilities"] == {"drop": ["ALL"]}
-    assert container(rendered)["resources"]["limits"]["memory"]
+    assert container(rendered, name)["resources"]["limits"]["memory"]
 
 
 def test_builders_run_from_the_operators_own_image(rendered: Rendered) -> None:
@@ -73,24 +79,59 @@ def test_a_hanging_operator_is_restarted(rendered: Rendered) -> None:
     assert ports[probe["port"]] == 8080
 
 
-def rules(rendered: Rendered) -> list[tuple[str, Any]]:
+def rules(rendered: Rendered, account: str = OPERATOR) -> list[tuple[str, Any]]:
+    """Where ("*": everywhere), and what, through all roles that are bound to that account."""
+    bound = {
+        (b["roleRef"]["kind"], b["metadata"].get("namespace"), b["roleRef"]["name"])
+        for b in rendered if b["kind"].endswith("Binding") and b["subjects"][0]["name"] == account
+    }
     return [
         (o["metadata"].get("namespace", "*"), rule)
-        for o in rendered if o["kind"] in ("Role", "ClusterRole") for rule in o["rules"]
+        for o in rendered if (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) in bound
+        for rule in o["rules"]
     ]
 
 
-def test_no_right_is_for_everything(rendered: Rendered) -> None:
-    for _, rule in rules(rendered):
+@pytest.mark.parametrize("account", DEPLOYMENTS)
+def test_no_right_is_for_everything(rendered: Rendered, account: str) -> None:
+    assert rules(rendered, account)
+    for _, rule in rules(rendered, account):
         for part in ("apiGroups", "resources", "verbs"):
             assert "*" not in "".join(rule[part]), rule
+
+
+def test_what_the_operator_may_do_everywhere_is_little(rendered: Rendered) -> None:
     everywhere = {r for where, rule in rules(rendered) for r in rule["resources"] if where == "*"}
-    assert everywhere == {"imagecaches", "imagecaches/status", "nodes", "namespaces", "secrets", "storageclasses"}
+    assert everywhere == {
+        "imagecaches", "imagecaches/status", "nodes", "namespaces", "secrets", "storageclasses",
+        "mutatingwebhookconfigurations",
+    }
+
+
+def test_the_webhook_may_look_at_imagecaches_and_nothing_else(rendered: Rendered) -> None:
+    assert rules(rendered, names.WEBHOOK) == [
+        ("*", {"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["list", "watch"]}),
+    ]
+
+
+def test_of_other_peoples_webhooks_the_operator_can_change_none(rendered: Rendered) -> None:
+    of_webhooks = {
+        (verb, *rule.get("resourceNames", [])) for _, rule in rules(rendered)
+        if "mutatingwebhookconfigurations" in rule["resources"] for verb in rule["verbs"]
+    }
+    assert of_webhooks == {("create",), *((v, names.WEBHOOK_CONFIGURATION) for v in ("get", "patch", "delete"))}
 
 
 def test_secrets_of_other_namespaces_can_be_read_one_by_one_and_nothing_else(rendered: Rendered) -> None:
-    of_secrets = {where: set(rule["verbs"]) for where, rule in rules(rendered) if "secrets" in rule["resources"]}
-    assert of_secrets == {"*": {"get"}, names.NAMESPACE: {"list", "create", "delete"}}
+    of_secrets = {
+        (where, *rule.get("resourceNames", [])): set(rule["verbs"])
+        for where, rule in rules(rendered) if "secrets" in rule["resources"]
+    }
+    assert of_secrets == {
+        ("*",): {"get"},
+        (names.NAMESPACE,): {"list", "create", "delete"},
+        (names.NAMESPACE, names.WEBHOOK_SECRET): {"patch"},
+    }
 
 
 def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str = "*") -> bool:
@@ -107,7 +148,9 @@ def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str
     ("delete", "Pod", names.NAMESPACE),
     *((v, "PersistentVolumeClaim", names.NAMESPACE) for v in ("list", "watch", "create", "patch", "delete")),
     ("create", "Event", "default"), ("get", "Secret", "*"), ("list", "StorageClass", "*"),
-    *((v, "Secret", names.NAMESPACE) for v in ("list", "create", "delete")),
+    *((v, "Secret", names.NAMESPACE) for v in ("list", "create", "patch", "delete")),
+    *((v, "MutatingWebhookConfiguration", "*") for v in ("get", "create", "patch", "delete")),
+    ("get", "Deployment", names.NAMESPACE), ("get", "Namespace", names.NAMESPACE),
 ])
 def test_the_operator_may_do_what_it_does(rendered: Rendered, verb: str, kind: str, namespace: str) -> None:
     resource = RESOURCES[kind]
@@ -120,18 +163,17 @@ def test_it_may_write_status_and_read_logs(rendered: Rendered) -> None:
     assert may(rendered, "get", "", "pods/log", names.NAMESPACE)
 
 
-def test_rights_are_bound_to_the_operators_account(rendered: Rendered) -> None:
-    account = one(rendered, "ServiceAccount")["metadata"]
-    assert account["namespace"] == names.NAMESPACE
-    assert one(rendered, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"] == account["name"]
+def test_every_role_is_bound_to_one_of_our_accounts(rendered: Rendered) -> None:
+    for name in DEPLOYMENTS:
+        assert one(rendered, "ServiceAccount", name)["metadata"]["namespace"] == names.NAMESPACE
+        assert one(rendered, "Deployment", name)["spec"]["template"]["spec"]["serviceAccountName"] == name
     roles = {(o["kind"], o["metadata"]["name"]) for o in rendered if o["kind"] in ("Role", "ClusterRole")}
     bindings = [o for o in rendered if o["kind"].endswith("Binding")]
     assert {(b["roleRef"]["kind"], b["roleRef"]["name"]) for b in bindings} == roles
     for binding in bindings:
         subject, = binding["subjects"]
-        assert (subject["kind"], subject["name"], subject["namespace"]) == (
-            "ServiceAccount", account["name"], account["namespace"],
-        )
+        assert subject["name"] in DEPLOYMENTS
+        assert (subject["kind"], subject["namespace"]) == ("ServiceAccount", names.NAMESPACE)
 
 
 def test_nobody_reaches_a_builder_and_no_builder_reaches_cloud_credentials(rendered: Rendered) -> None:

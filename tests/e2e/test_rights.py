@@ -17,7 +17,9 @@ import pytest
 import yaml
 from imagecache_operator.cluster.client import Client
 from imagecache_operator.cluster.observe import home_uid
+from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.reconciler import Reconciler
+from imagecache_operator.planning.webhook import LOOK_AGAIN, SERVER_LIFETIME
 from imagecache_operator.settings import Settings
 from kubernetes import client, config
 
@@ -62,8 +64,10 @@ def credentials(kube: Kube) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def log(kube: Kube, slow: str, credentials: str) -> AuditLog:
-    """The log, after a whole life: the operator starts; a cache is built, with credentials; it expires."""
+    """The log, after a whole life: the operator starts; the webhook's certificate is renewed, injection is turned off
+    and on; a cache is built, with credentials; it expires."""
     kube.operator_is_back(kube.kill_operator())
+    _injection_in_all_its_moods(kube)
     cache = Cache(kube, "e2e-rights")
     cache.apply([slow], {"retentionDays": 1, "buildingConfig": {"imagePullSecrets": [credentials]}})
     try:
@@ -80,14 +84,33 @@ def log(kube: Kube, slow: str, credentials: str) -> AuditLog:
 def _the_day_after_tomorrow(kube: Kube) -> Reconciler:
     """The operator's own passes under its own account, by another clock: the API server dates what is created itself,
     and no cache lives for less than a day. It is for one pass; the operator in the cluster does the rest."""
+    api = _as_the_operator(kube)
+    settings = Settings(builder_image="none is started")
+    return Reconciler(api, settings, home_uid(api), lambda: datetime.now(UTC) + timedelta(days=2))
+
+
+def _injection_in_all_its_moods(kube: Kube) -> None:
+    """A certificate that is about to end, the setting that unregisters the webhook, and all as it was."""
+    api, settings = _as_the_operator(kube), Settings(builder_image="none is started")
+    today = Injection(api, settings)
+
+    def rests() -> bool:
+        return today.run_once().again_in == LOOK_AGAIN
+
+    until(rests, "the webhook is registered", 240)
+    # By that clock it ends soon. What is made then is of no use today, so it is made once more.
+    Injection(api, settings, lambda: datetime.now(UTC) + SERVER_LIFETIME * 3 / 4).run_once()
+    Injection(api, settings.model_copy(update={"injection": False})).run_once()
+    until(rests, "the webhook is registered again", 60)
+
+
+def _as_the_operator(kube: Kube) -> Client:
     configuration = client.Configuration()
     config.load_kube_config(str(kube.cluster.kubeconfig), client_configuration=configuration)
     configuration.cert_file = configuration.key_file = None  # an administrator's
     token = kube.cluster.kubectl("-n", NAMESPACE, "create", "token", ACCOUNT).strip()
     configuration.api_key = {"BearerToken": f"Bearer {token}"}
-    api = Client(configuration)
-    settings = Settings(builder_image="none is started")
-    return Reconciler(api, settings, home_uid(api), lambda: datetime.now(UTC) + timedelta(days=2))
+    return Client(configuration)
 
 
 def _requests(log: AuditLog) -> list[Request]:

@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = "imagecache-operator:dev"
 NAMESPACE = "imagecache-system"
 DEPLOYMENT = "deployment/imagecache-operator"
+WEBHOOK = "deployment/imagecache-webhook"
 # On the Deployment: the ID of the image that was loaded for it. The tag stays `dev` whatever is in it.
 LOADED = "imagecache.dev/loaded-image"
 
@@ -41,7 +42,7 @@ def install(cluster: Cluster, registry_ca: bytes, say: Callable[[str], object] =
     _trust(cluster, registry_ca)
     cluster.kubectl("-n", NAMESPACE, "annotate", DEPLOYMENT, f"{LOADED}={image_id}", "--overwrite")
     if loaded not in ("", image_id):
-        cluster.kubectl("-n", NAMESPACE, "rollout", "restart", DEPLOYMENT)
+        cluster.kubectl("-n", NAMESPACE, "rollout", "restart", DEPLOYMENT, WEBHOOK)
     cluster.kubectl("-n", NAMESPACE, "scale", DEPLOYMENT, "--replicas=1")
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout=120s")
 
@@ -50,6 +51,8 @@ def uninstall(cluster: Cluster) -> None:
     """In the only order that leaves nothing hanging: the caches (while the operator can clean up), then the rest."""
     cluster.kubectl("delete", "imagecaches", "--all", "--timeout=120s", "--ignore-not-found")
     cluster.kubectl("delete", "-k", str(REPOSITORY / "deploy" / "local"), "--ignore-not-found", "--timeout=120s")
+    # The operator has registered it, and nobody would any more. It goes with the namespace, a moment later.
+    cluster.kubectl("delete", "mutatingwebhookconfiguration", "imagecache-injection", "--ignore-not-found")
 
 
 def _loaded(cluster: Cluster) -> str:
