@@ -12,7 +12,8 @@ import pytest
 from imagecache_operator.cluster.api import Api, Conflict, Object
 from imagecache_operator.controller.certificates import renewed
 from imagecache_operator.controller.injection import CONFIGURATION, SECRET_TYPE
-from imagecache_operator.planning.webhook import Renewal, configuration, service_names
+from imagecache_operator.planning.children.registration import manifest as registration_of
+from imagecache_operator.planning.webhook import Renewal, service_names
 
 from .objects import made, of
 from .stages import Stage
@@ -50,7 +51,7 @@ def registration(api: Api, stage: Stage, name: Names) -> Iterator[Object]:
     """Under another name and for another Service, so that it is nobody's business in a real cluster."""
     uid = of(api.get("Namespace", stage.namespace))["metadata"]["uid"]
     bundle = base64.b64decode(certificate(stage, "none")["data"]["ca.crt"]).decode()
-    manifest: Any = configuration(stage.namespace, uid, bundle)
+    manifest: Any = registration_of(stage.namespace, uid, bundle)
     manifest["metadata"]["name"] = f"{stage.namespace}-{name()}"
     yield manifest
     api.delete(CONFIGURATION, manifest["metadata"]["name"])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from imagecache_operator import names
-from imagecache_operator.planning.webhook import configuration, service_names
+from imagecache_operator.planning.children import registration
+from imagecache_operator.planning.webhook import service_names
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAME = {"app.kubernetes.io/name": names.WEBHOOK}
@@ -42,7 +43,7 @@ def test_everything_has_the_names_by_which_the_operator_knows_it(manifests: dict
 def test_the_registered_service_leads_to_the_pods(manifests: dict[str, Any], container: Any) -> None:
     spec = manifests["Service"]["spec"]
     port, = spec["ports"]
-    for webhook in configuration(names.NAMESPACE, "uid", "")["webhooks"]:
+    for webhook in registration.manifest(names.NAMESPACE, "uid", "")["webhooks"]:
         service = webhook["clientConfig"]["service"]
         assert (service["name"], service["port"]) == (manifests["Service"]["metadata"]["name"], port["port"])
         assert f"{service['name']}.{service['namespace']}.svc" in service_names(names.NAMESPACE)

@@ -18,6 +18,7 @@ IMAGE = "imagecache-operator:dev"
 NAMESPACE = "imagecache-system"
 DEPLOYMENT = "deployment/imagecache-operator"
 WEBHOOK = "deployment/imagecache-webhook"
+REGISTRATION = "imagecache-injection"
 # On the Deployment: the ID of the image that was loaded for it. The tag stays `dev` whatever is in it.
 LOADED = "imagecache.dev/loaded-image"
 
@@ -45,6 +46,10 @@ def install(cluster: Cluster, registry_ca: bytes, say: Callable[[str], object] =
         cluster.kubectl("-n", NAMESPACE, "rollout", "restart", DEPLOYMENT, WEBHOOK)
     cluster.kubectl("-n", NAMESPACE, "scale", DEPLOYMENT, "--replicas=1")
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout=120s")
+    say("waiting for the webhook")
+    # The last that the operator does at its start. kubelet takes up to two minutes to bring the webhook's Pods their
+    # first certificate; before that none of them is ready, and nothing is registered.
+    cluster.kubectl("wait", "--for=create", f"mutatingwebhookconfiguration/{REGISTRATION}", "--timeout=240s")
 
 
 def uninstall(cluster: Cluster) -> None:
@@ -52,7 +57,7 @@ def uninstall(cluster: Cluster) -> None:
     cluster.kubectl("delete", "imagecaches", "--all", "--timeout=120s", "--ignore-not-found")
     cluster.kubectl("delete", "-k", str(REPOSITORY / "deploy" / "local"), "--ignore-not-found", "--timeout=120s")
     # The operator has registered it, and nobody would any more. It goes with the namespace, a moment later.
-    cluster.kubectl("delete", "mutatingwebhookconfiguration", "imagecache-injection", "--ignore-not-found")
+    cluster.kubectl("delete", "mutatingwebhookconfiguration", REGISTRATION, "--ignore-not-found")
 
 
 def _loaded(cluster: Cluster) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from imagecache_operator.planning import webhook
+from imagecache_operator.planning.children import registration
 from imagecache_operator.planning.webhook import (
     AUTHORITY_LIFETIME,
     SERVER_LIFETIME,
@@ -21,7 +22,6 @@ from imagecache_operator.planning.webhook import (
     Renewal,
     ServerCertificate,
     Stored,
-    configuration,
     plan,
 )
 
@@ -37,7 +37,7 @@ SWAPPED = replace(STORED, authorities=(FIRST, FORMER), server=replace(SERVER, si
 
 
 def config(bundle: str = "<first>") -> dict[str, Any]:
-    return configuration("system", "uid-of-namespace", bundle)
+    return registration.manifest("system", "uid-of-namespace", bundle)
 
 
 def seen(stored: Stored | None = STORED, found: dict[str, Any] | None = None, available: bool = True) -> Observed:
