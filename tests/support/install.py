@@ -47,9 +47,9 @@ def install(cluster: Cluster, registry_ca: bytes, say: Callable[[str], object] =
     cluster.kubectl("-n", NAMESPACE, "scale", DEPLOYMENT, "--replicas=1")
     cluster.kubectl("-n", NAMESPACE, "rollout", "status", DEPLOYMENT, "--timeout=120s")
     say("waiting for the webhook")
-    # The last that the operator does at its start. kubelet takes up to two minutes to bring the webhook's Pods their
-    # first certificate; before that none of them is ready, and nothing is registered.
-    cluster.kubectl("wait", "--for=create", f"mutatingwebhookconfiguration/{REGISTRATION}", "--timeout=240s")
+    cluster.kubectl("-n", NAMESPACE, "rollout", "status", WEBHOOK, "--timeout=180s")
+    # The last that the operator does at its start.
+    cluster.kubectl("wait", "--for=create", f"mutatingwebhookconfiguration/{REGISTRATION}", "--timeout=60s")
 
 
 def uninstall(cluster: Cluster) -> None:
