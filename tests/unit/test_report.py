@@ -19,10 +19,11 @@ from imagecache_operator.api.report import (
 from pydantic import ValidationError
 
 DIGEST = "sha256:" + "f" * 64
+DIGESTS = st.binary(min_size=32, max_size=32).map(lambda data: f"sha256:{data.hex()}")
 TEXTS = st.text(max_size=900)
 IMAGES = st.builds(
-    ImageOutcome, reason=st.none() | st.sampled_from(Reason), digest=st.none() | st.just(DIGEST),
-    size=st.integers(0, 2**63), message=TEXTS,
+    ImageOutcome, reason=st.none() | st.sampled_from(Reason), digest=st.none() | DIGESTS,
+    carrier=st.none() | DIGESTS, size=st.integers(0, 2**63), message=TEXTS,
 )
 OUTCOMES = st.builds(
     Outcome, images=st.lists(IMAGES, max_size=20).map(tuple), used=st.integers(0, 2**63),
@@ -37,16 +38,34 @@ def test_every_outcome_fits_and_only_prose_is_cut(outcome: Outcome) -> None:
     assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
     back = Outcome.from_termination_message(text)
     assert (back.reason, back.used, back.succeeded) == (outcome.reason, outcome.used, outcome.succeeded)
-    assert [(i.reason, i.digest, i.size, i.state) for i in back.images] == [
-        (i.reason, i.digest, i.size, i.state) for i in outcome.images
+    assert [(i.reason, i.digest, i.carrier, i.size, i.state) for i in back.images] == [
+        (i.reason, i.digest, i.carrier, i.size, i.state) for i in outcome.images
     ]
 
 
-def test_twenty_images_that_all_say_much_still_fit() -> None:
-    longest = ImageOutcome(reason=Reason.REGISTRY_UNAVAILABLE, digest=DIGEST, size=2**62, message="é" * 5000)
+@pytest.mark.parametrize(("digests", "kept"), [
+    ({"digest": DIGEST}, 30), ({"digest": DIGEST, "carrier": DIGEST}, 15),
+], ids=["as they fail", "at the worst"])
+def test_twenty_images_that_all_say_much_still_fit(digests: dict[str, str], kept: int) -> None:
+    longest = ImageOutcome(reason=Reason.REGISTRY_UNAVAILABLE, size=2**62, message="é" * 5000, **digests)
     text = Outcome(images=(longest,) * 20, message="é" * 5000).to_termination_message()
     assert len(text.encode()) <= TERMINATION_MESSAGE_LIMIT
-    assert all("é" in i.message for i in Outcome.from_termination_message(text).images), "each keeps some of its words"
+    back = Outcome.from_termination_message(text).images
+    assert all(len(i.message) >= kept for i in back), "each keeps some of its words"
+    assert {(i.digest, i.carrier) for i in back} == {(longest.digest, longest.carrier)}
+
+
+def test_digests_are_short_on_their_way_and_whole_for_everybody() -> None:
+    digest = "sha256:" + "0123456789abcdef" * 4
+    outcome = Outcome(images=(ImageOutcome(digest=digest, carrier=DIGEST, size=1),))
+    text = outcome.to_termination_message()
+    assert text == (
+        '{"images":[{"d":"ASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4mrze8","c":"%s8","z":1}]}' % ("_" * 42)
+    )
+    assert Outcome.from_termination_message(text) == outcome
+    assert outcome.images[0].model_dump()["digest"] == digest
+    of_an_older_builder = f'{{"images": [{{"d": "{digest}"}}]}}'
+    assert Outcome.from_termination_message(of_an_older_builder).images[0].digest == digest
 
 
 def test_short_words_are_not_cut() -> None:

@@ -42,6 +42,7 @@ def ended(references: Sequence[str], outcome: Outcome) -> tuple[ImageStatus, ...
             reference=r,
             state=i.state,
             digest=i.digest,
+            carrier=i.carrier if i.reason is None else None,
             size=i.size if i.reason is None else None,
             reason=str(i.reason) if i.reason is not None else None,
             message=i.message or None,

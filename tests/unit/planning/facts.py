@@ -29,6 +29,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATED = NOW - timedelta(minutes=5)
 IMAGES = ("busybox:1.36", "registry.example/ml/train:1.4")
 DIGEST = "sha256:" + "d" * 64
+CARRIER = "sha256:" + "c" * 64
 PASSWORD = "pass-word-of-ann"
 GIB = 1024**3
 SETTINGS = Settings(builder_image="operator:test")
@@ -88,13 +89,14 @@ def ended(outcome: Outcome | None, number: int = 1, **fields: Any) -> Builder:
 
 
 def good(used: int = 2 * GIB) -> Outcome:
-    return Outcome(images=tuple(ImageOutcome(digest=DIGEST, size=GIB) for _ in IMAGES), used=used)
+    return Outcome(images=tuple(ImageOutcome(digest=DIGEST, carrier=CARRIER, size=GIB) for _ in IMAGES), used=used)
 
 
 def bad(*reasons: Reason | None, message: str = "") -> Outcome:
     """One reason for each image, None for an image that was pulled."""
     return Outcome(images=tuple(
-        ImageOutcome(digest=DIGEST, size=GIB) if r is None else ImageOutcome(reason=r, message=message)
+        ImageOutcome(digest=DIGEST, carrier=CARRIER, size=GIB) if r is None
+        else ImageOutcome(reason=r, message=message)
         for r in reasons
     ))
 

@@ -13,6 +13,7 @@ from imagecache_operator.api.report import ImageState
 from imagecache_operator.planning.observed import Cache, Observed, Volume
 
 from .facts import (
+    CARRIER,
     CLAIM,
     CREATED,
     DIGEST,
@@ -55,7 +56,9 @@ def test_success_records_everything_before_the_builder_goes() -> None:
     assert first.status.message == "2 images, 2.0 GiB of 20 GiB"
     assert first.status.size == "2.0 GiB of 20 GiB"
     assert first.status.volume == RECORDED
-    assert [(i.state, i.digest) for i in first.status.images] == [(ImageState.PULLED, DIGEST)] * 2
+    assert [(i.state, i.digest, i.carrier) for i in first.status.images] == [
+        (ImageState.PULLED, DIGEST, CARRIER),
+    ] * 2
     assert attempt_of(first).failures == 0
     assert first.delete == ()
     assert first.again_in == timedelta(0)

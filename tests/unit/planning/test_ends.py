@@ -10,12 +10,14 @@ import pytest
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import AttemptState, Phase
 from imagecache_operator.api.reasons import TRANSIENT, Reason
-from imagecache_operator.api.report import ImageState, Outcome
+from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
 from imagecache_operator.planning import attempts
 from imagecache_operator.planning.observed import Observed
 
 from .facts import (
+    CARRIER,
     CLAIM,
+    DIGEST,
     IMAGES,
     NOW,
     SETTINGS,
@@ -105,7 +107,14 @@ def test_images_are_told_one_by_one() -> None:
     ]
     assert told[0].digest
     assert told[0].size
+    assert told[0].carrier
     assert told[1].size is None
+
+
+def test_nothing_is_taken_from_the_cache_of_an_image_that_failed() -> None:
+    half = ImageOutcome(reason=Reason.INTERNAL, digest=DIGEST, carrier=CARRIER, message="lost")
+    told = planned(ends(Outcome(images=(half,) * len(IMAGES)))).status.images
+    assert [(i.digest, i.carrier) for i in told] == [(DIGEST, None)] * len(IMAGES)
 
 
 @pytest.mark.parametrize("outcome", [bad(None, Reason.TIMEOUT), bad(None, Reason.NOT_FOUND), None])
