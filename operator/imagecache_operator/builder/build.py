@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +19,7 @@ from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
+from imagecache_operator.builder.carrier import carrier_of
 from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume, printable
 from imagecache_operator.builder.fetch import Fetcher, Layer
 from imagecache_operator.builder.forms import FORMS
@@ -57,6 +59,16 @@ def build(
         return Outcome(reason=failure.reason, message=failure.message)
 
 
+@dataclass(frozen=True)
+class _Published:
+    """Where an image is on the volume, its carrier with it; `size` in bytes, what both share counts once."""
+
+    repositories: tuple[Repository, ...]
+    tag: str
+    carrier: str | None
+    size: int
+
+
 class _Build:
     def __init__(
         self, job: BuildJob, layout: Layout, registries: Registries, platforms: tuple[Platform, ...],
@@ -76,8 +88,7 @@ class _Build:
         self._plans: dict[int, ImagePlan] = {}
         self._missing: dict[int, set[str]] = {}  # layers by image, from the first plan on
         self._errors: dict[int, ImageError] = {}
-        self._sizes: dict[int, int] = {}
-        self._published: dict[int, tuple[Repository, str]] = {}
+        self._published: dict[int, _Published] = {}
         self._without_room: list[Layer] = []
         self._unpublished: list[int] = []
         self._alone = True  # whether nothing else holds room: what does not fit then does not fit
@@ -163,17 +174,24 @@ class _Build:
 
     def _publish_plan(self, place: int, plan: ImagePlan) -> None:
         stored = written_anew(plan, self._stored_layer) if self._form.media_type else as_it_is(plan, self._layout.size)
-        for document in (*stored.configs, *stored.manifests):
-            if not self._layout.has(digest_of(document)):
-                self._space.take(len(document))
-                self._layout.write_blob(document)
+        carrier = carrier_of(plan, self._stored_layer)
         reference = plan.reference
-        manifests = stored.manifest_digests
-        size = sum(self._layout.size(digest) for digest in {*stored.blobs, *manifests})
-        repository = Repository(reference.stored_repository, stored.blobs, manifests)
-        self._layout.link(repository, reference.stored_tag)
-        self._published[place] = repository, reference.stored_tag
-        self._sizes[place] = size
+        # The image's own tag comes last: whoever finds it finds everything.
+        parts = [(reference.carrier_repository, carrier)] if carrier else []
+        parts.append((reference.stored_repository, stored))
+        for _, part in parts:
+            for document in (*part.configs, *part.manifests):
+                if not self._layout.has(digest_of(document)):
+                    self._space.take(len(document))
+                    self._layout.write_blob(document)
+        repositories = tuple(Repository(name, part.blobs, part.manifest_digests) for name, part in parts)
+        contents = {digest for part in repositories for digest in (*part.blobs, *part.manifests)}
+        size = sum(self._layout.size(digest) for digest in contents)
+        for repository in repositories:
+            self._layout.link(repository, reference.stored_tag)
+        self._published[place] = _Published(
+            repositories, reference.stored_tag, carrier.manifest_digests[-1] if carrier else None, size,
+        )
         self._board.set_state(place, ImageState.PULLED)
 
     def _stored_layer(self, layer: Descriptor, diff_id: str) -> Descriptor:
@@ -205,8 +223,8 @@ class _Build:
         run_all(work, self._workers, self._stop, self._progress.tick)
 
     def _outcome(self) -> Outcome:
-        for place, (repository, tag) in self._published.items():
-            if not self._layout.holds(repository, tag):
+        for place, published in self._published.items():
+            if not all(self._layout.holds(repository, published.tag) for repository in published.repositories):
                 self._fail((place,), _lost())
         images = tuple(self._image_outcome(place) for place in range(len(self._job.images)))
         stopped = self._stop.is_set() and any(image.reason for image in images)
@@ -218,15 +236,12 @@ class _Build:
         )
 
     def _image_outcome(self, place: int) -> ImageOutcome:
-        plan, error = self._plans.get(place), self._errors.get(place)
-        if place not in self._sizes and error is None:
-            error = cancelled()
-        return ImageOutcome(
-            reason=error.reason if error else None,
-            digest=plan.digest if plan else None,
-            size=0 if error else self._sizes.get(place, 0),
-            message=error.message if error else "",
-        )
+        plan, error, published = self._plans.get(place), self._errors.get(place), self._published.get(place)
+        digest = plan.digest if plan else None
+        if published is None or error:
+            error = error or cancelled()
+            return ImageOutcome(reason=error.reason, digest=digest, message=error.message)
+        return ImageOutcome(digest=digest, carrier=published.carrier, size=published.size)
 
 
 def _lost() -> ImageError:

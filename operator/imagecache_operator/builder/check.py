@@ -19,6 +19,8 @@ from imagecache_operator.builder.layout import OWN_FOLDER, TREE
 from imagecache_operator.builder.manifest import is_digest
 from imagecache_operator.builder.rewrite import SOURCE_DIGEST
 
+_CARRIERS = "carrier/"
+_CARRIER_CONFIG = frozenset({"architecture", "os", "variant", "rootfs", "config"})
 _HEX = "[0-9a-f]{64}"
 _BLOB = re.compile(rf"blobs/sha256/([0-9a-f]{{2}})/({_HEX})/data")
 _LINK = re.compile(
@@ -116,12 +118,13 @@ class _Check:
         if digest not in self._blobs:
             yield f"The manifest {digest} of {repository} is not there."
             return
-        hexadecimal = digest.removeprefix("sha256:")
         try:
-            data = json.loads((self._tree / "blobs/sha256" / hexadecimal[:2] / hexadecimal / "data").read_bytes())
+            data = self._document(digest)
             blobs = [data["config"], *(data["layers"] or ())] if "layers" in data else []
             children = data.get("manifests") or []
-            if children and SOURCE_DIGEST not in (data.get("annotations") or {}):
+            if repository.startswith(_CARRIERS):
+                yield from self._look_at_carrier(repository, digest, data)
+            elif children and SOURCE_DIGEST not in (data.get("annotations") or {}):
                 # An index as its registry has it: it goes on naming platforms that nobody here wants.
                 children = [c for c in children if c["digest"] in self._revisions[repository]]
                 if not children:
@@ -130,6 +133,20 @@ class _Check:
             yield from self._look_at_descriptors(repository, digest, children, self._revisions[repository])
         except (ValueError, KeyError, TypeError, AttributeError):
             yield f"The manifest {digest} of {repository} cannot be read."
+
+    def _look_at_carrier(self, repository: str, digest: str, data: dict[str, Any]) -> Iterator[str]:
+        """Beside what is true of any manifest: nodes find its layers by their diff_ids, and it shows nothing else."""
+        if "config" not in data or data["config"]["digest"] not in self._blobs:
+            return
+        config = self._document(data["config"]["digest"])
+        if not config.keys() <= _CARRIER_CONFIG or config["config"].keys() != {"Labels"}:
+            yield f"The carrier {digest} of {repository} tells more of the image than its layers."
+        if len(config["rootfs"]["diff_ids"]) != len(data["layers"]):
+            yield f"The carrier {digest} of {repository} has another number of diff_ids than layers."
+
+    def _document(self, digest: str) -> Any:
+        hexadecimal = digest.removeprefix("sha256:")
+        return json.loads((self._tree / "blobs/sha256" / hexadecimal[:2] / hexadecimal / "data").read_bytes())
 
     def _look_at_descriptors(
         self, repository: str, digest: str, descriptors: list[dict[str, Any]], linked: set[str],

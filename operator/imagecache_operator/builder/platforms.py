@@ -47,11 +47,16 @@ class Platform:
             )
         return cls.of(*words)
 
-    def __str__(self) -> str:
+    @property
+    def words(self) -> dict[str, str]:
+        """As documents name it, by JSON's names. Without a variant that goes without saying: containerd 1.6 takes
+        amd64 v1 for another machine than amd64."""
         usual = _USUAL_VARIANT.get(self.architecture, "") == self.variant and self.architecture != "arm"
-        words = (self.os, self.architecture) if usual or not self.variant else (
-            self.os, self.architecture, self.variant)
-        return printable("/".join(words))
+        variant = {} if usual or not self.variant else {"variant": self.variant}
+        return {"os": self.os, "architecture": self.architecture, **variant}
+
+    def __str__(self) -> str:
+        return printable("/".join(self.words.values()))
 
     def suitability(self, other: Platform) -> int | None:
         """How well an image for `other` runs here: 0 is exact, larger is older, None is not at all."""

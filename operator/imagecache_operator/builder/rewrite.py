@@ -85,38 +85,39 @@ def _unservable(plan: ImagePlan, why: str) -> ImageError:
 
 
 def _manifest(image: PlatformImage, layers: list[Descriptor]) -> bytes:
-    return _json({
+    return as_json({
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": _descriptor(OCI_CONFIG, image.manifest.config.digest, len(image.config_body)),
-        "layers": [_descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
+        "config": descriptor(OCI_CONFIG, image.manifest.config.digest, len(image.config_body)),
+        "layers": [descriptor(layer.media_type, layer.digest, layer.size) for layer in layers],
         "annotations": {**(image.manifest.annotations or {}), SOURCE_DIGEST: image.digest},
     })
 
 
 def _index(plan: ImagePlan, manifests: list[bytes]) -> bytes:
-    return _json({
+    return as_json({
         "schemaVersion": 2,
         "mediaType": OCI_INDEX,
         "manifests": [
-            {**_descriptor(OCI_MANIFEST, digest_of(body), len(body)), "platform": _platform(image)}
+            {**descriptor(OCI_MANIFEST, digest_of(body), len(body)), "platform": platform_words(image)}
             for image, body in zip(plan.images, manifests, strict=True)
         ],
         "annotations": {**((plan.index and plan.index.annotations) or {}), SOURCE_DIGEST: plan.digest},
     })
 
 
-def _platform(image: PlatformImage) -> dict[str, Any]:
+def platform_words(image: PlatformImage) -> dict[str, Any]:
+    """The image's platform for an index: as its own index spells it, or else its config."""
     if image.named:
         return image.named.model_dump(by_alias=True, exclude_defaults=True, mode="json")
-    platform = image.config.platform
-    words = {"os": platform.os, "architecture": platform.architecture, "variant": platform.variant}
-    return {key: value for key, value in words.items() if value}
+    return dict(image.config.platform.words)
 
 
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
+def descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
+    """A pointer to content, for a document."""
     return {"mediaType": media_type, "digest": digest, "size": size}
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def as_json(document: dict[str, Any]) -> bytes:
+    """One way to write a document, so that the same content has one digest."""
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

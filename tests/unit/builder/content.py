@@ -87,7 +87,10 @@ class Bench:
         assert check(self.volume) == []
         self._look_at_the_report(outcome)
         ended = zip((good[0], *references, good[1]), outcome.images, strict=True)
-        self.pulled |= {_place(reference) for reference, image in ended if not image.reason}
+        for reference, image in ended:
+            if not image.reason:
+                self.pulled.add(_place(reference))
+                assert self._link(parse(reference).carrier_repository, parse(reference).stored_tag) == image.carrier
         assert self.tags() == self.pulled
         assert {path.name for path in self.volume.iterdir()} == {TREE.parts[0], OWN_FOLDER}
         return outcome.images[1:-1]
@@ -117,17 +120,19 @@ class Bench:
         return ["/".join(path.split("/")[-2:]) for path in self.faulty.paths()]
 
     def tags(self) -> set[tuple[str, str]]:
-        """Repository and tag of every image on the volume."""
+        """Repository and tag of every image on the volume, carriers left out."""
         home = self.volume / TREE / "repositories"
-        return {
-            (str(tag.parents[2].relative_to(home)), tag.name) for tag in home.rglob("_manifests/tags/*")
-        }
+        found = {(str(tag.parents[2].relative_to(home)), tag.name) for tag in home.rglob("_manifests/tags/*")}
+        return {(repository, tag) for repository, tag in found if not repository.startswith("carrier/")}
 
     def stored(self, reference: str) -> Any:
         """The manifest or index that a reader of the volume gets for the reference."""
-        repository, tag = _place(reference)
+        return json.loads(Layout(self.volume).blob_path(self._link(*_place(reference)) or "").read_bytes())
+
+    def _link(self, repository: str, tag: str) -> str | None:
+        """The digest that the tag points to."""
         link = self.volume / TREE / "repositories" / repository / "_manifests/tags" / tag / "current/link"
-        return json.loads(Layout(self.volume).blob_path(link.read_text()).read_bytes())
+        return link.read_text() if link.exists() else None
 
     def _look_at_the_report(self, outcome: Outcome) -> None:
         lines = self.output.getvalue().split("\n")
@@ -136,8 +141,8 @@ class Bench:
         assert all(i.message.isprintable() and i.message.endswith(".") for i in outcome.images if i.reason)
         message = outcome.to_termination_message()
         assert len(message.encode()) <= TERMINATION_MESSAGE_LIMIT
-        assert [(i.reason, i.digest) for i in Outcome.from_termination_message(message).images] == [
-            (i.reason, i.digest) for i in outcome.images
+        assert [(i.reason, i.digest, i.carrier) for i in Outcome.from_termination_message(message).images] == [
+            (i.reason, i.digest, i.carrier) for i in outcome.images
         ]
 
 
