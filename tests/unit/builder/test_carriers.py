@@ -138,6 +138,17 @@ def test_its_documents_count_as_the_image_s(faulty: FaultyRegistry, run: Run, vo
     assert ended.size == sum(path.stat().st_size for path in volume.rglob("data"))
 
 
+def test_a_carrier_is_small(faulty: FaultyRegistry, run: Run, volume: Path) -> None:
+    """As docs/reference/builder.md says."""
+    (ended,) = run(faulty.add("a", SmallImage([NOISE + bytes([n]) for n in range(10)]))).images
+    links = list(volume.glob("docker/registry/v2/repositories/carrier/**/link"))
+    manifest = Layout(volume).blob_path(ended.carrier or "").read_bytes()
+    documents = len(manifest) + int(json.loads(manifest)["config"]["size"])
+    assert 2_500 < documents < 2_750
+    assert len(links) + 2 == 16
+    assert documents + sum(link.stat().st_size for link in links) < 3_750
+
+
 def test_an_image_whose_carrier_is_lost_has_not_ended_well(
     faulty: FaultyRegistry, run: Run, volume: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
