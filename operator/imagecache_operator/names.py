@@ -40,6 +40,9 @@ COMPONENT_SERVER = "server"
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
 ANNOTATION_RETRY = f"{GROUP}/retry"
 
+# What an applied child was made from, so that it is applied again only when something else is wanted.
+ANNOTATION_MANIFEST = f"{GROUP}/manifest"
+
 # Written by users: on a Pod the cache to start from (a name, "auto" or "none"; the second key is another product's), on
 # a namespace "auto". Written by the webhook: the cache that it injected, or a label and the reason why it did not.
 ANNOTATION_CACHE = f"{GROUP}/cache"

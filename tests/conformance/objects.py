@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
+from imagecache_operator.api.imagecache import Status
 from imagecache_operator.cluster.api import Api, Object
+from imagecache_operator.planning.children import server as server_manifests
+from imagecache_operator.planning.observed import Cache
+from imagecache_operator.settings import Settings
 
 from .stages import DOUBLE, GROUP, Stage
 
@@ -49,6 +54,19 @@ def secret(stage: Stage, name: str, **metadata: Any) -> Object:
         "metadata": {"name": name, "namespace": stage.namespace, **metadata},
         "type": "conformance.imagecache.dev/credentials", "immutable": True, "data": {"credentials.json": "e30="},
     }
+
+
+def server(stage: Stage, uid: str, image: str = "none") -> tuple[Object, Object]:
+    """The Service and the Deployment of a cache's server, as the operator applies them. Its Pod has no volume."""
+    cache = Cache(
+        name="ml", uid=uid, generation=1, created=datetime(2026, 3, 1, tzinfo=UTC), deleting=False, spec=None,
+        spec_error="", status=Status(),
+    )
+    settings = Settings(builder_image="none", server_image=image, namespace=stage.namespace)
+    service, deployment = server_manifests.manifests(cache, "home", settings)
+    for manifest in (service, deployment):
+        del manifest["metadata"]["ownerReferences"]  # nobody's: Kubernetes would collect them
+    return service, deployment
 
 
 def double(name: str, **spec: Any) -> Object:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from imagecache_operator.cluster.api import Api, Rejected
 
-from .objects import HOLD, claim, double, made, of, pod, secret
+from .objects import HOLD, claim, double, made, of, pod, secret, server
 from .stages import DOUBLE, Stage
 
 Names = Callable[[], str]
@@ -137,6 +137,41 @@ def test_apply_takes_over_what_others_hold(api: Api, stage: Stage, name: Names) 
     api.apply(claim(stage, called, labels={"a": "2"}))
     found = of(api.get("PersistentVolumeClaim", called, stage.namespace))
     assert found["metadata"]["labels"]["a"] == "2"
+
+
+def test_a_node_port_is_the_servers_choice_and_stays(api: Api, stage: Stage, name: Names) -> None:
+    service, _ = server(stage, name())
+    called, annotations = service["metadata"]["name"], service["metadata"]["annotations"]
+    api.apply(service)
+    first = of(api.get("Service", called, stage.namespace))
+    assert 30000 <= first["spec"]["ports"][0]["nodePort"] <= 32767
+    api.apply(service)
+    assert of(api.get("Service", called, stage.namespace)) == first, "the same is no write"
+    api.apply({**service, "metadata": {**service["metadata"], "annotations": {**annotations, "a": "1"}}})
+    second = of(api.get("Service", called, stage.namespace))
+    assert second["metadata"]["annotations"]["a"] == "1"
+    assert second["spec"]["ports"][0]["nodePort"] == first["spec"]["ports"][0]["nodePort"]
+    other, _ = server(stage, name())
+    api.apply(other)
+    port = of(api.get("Service", other["metadata"]["name"], stage.namespace))["spec"]["ports"][0]["nodePort"]
+    assert port != first["spec"]["ports"][0]["nodePort"]
+
+
+def test_a_deployment_moves_its_generation_only_when_something_else_is_wanted(
+    api: Api, stage: Stage, name: Names,
+) -> None:
+    uid = name()
+    _, deployment = server(stage, uid)
+    called = deployment["metadata"]["name"]
+    for _ in range(2):
+        api.apply(deployment)
+        assert of(api.get("Deployment", called, stage.namespace))["metadata"]["generation"] == 1
+    api.apply(server(stage, uid, image="another")[1])
+    found = of(api.get("Deployment", called, stage.namespace))
+    assert found["metadata"]["generation"] == 2
+    assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "another"
+    api.delete("Deployment", called, stage.namespace)
+    stage.gone("Deployment", called)
 
 
 # Deleting

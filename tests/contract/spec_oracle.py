@@ -14,7 +14,9 @@ from typing import Any
 LOWER = frozenset("abcdefghijklmnopqrstuvwxyz0123456789")
 LETTERS = LOWER | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 HEX = frozenset("0123456789abcdef")
-DEFAULTS = {"imageCacheSize": 20, "retentionDays": 0, "storedAs": "Decompressed", "onExpiry": "Delete"}
+DEFAULTS = {
+    "imageCacheSize": 20, "retentionDays": 0, "storedAs": "Decompressed", "onExpiry": "Delete", "serve": True,
+}
 FIELDS = frozenset({*DEFAULTS, "images", "storageClassName", "buildingConfig"})
 BUILDING_FIELDS = frozenset({"cluster", "imagePullSecrets"})
 
@@ -57,6 +59,8 @@ def _faults(spec: Any) -> Iterator[str]:
     for field, words in (("storedAs", ("Decompressed", "Original", "Zstd")), ("onExpiry", ("Delete", "Release"))):
         if field in spec and spec[field] not in words:
             yield field
+    if "serve" in spec and not isinstance(spec["serve"], bool):
+        yield "serve"
     if not _is_text(spec.get("storageClassName", "any"), 253, or_nothing=True):
         yield "storageClassName"
     building = spec.get("buildingConfig")

@@ -107,7 +107,7 @@ def test_columns_show_what_is_there() -> None:
     assert [c["name"] for c in columns if not c.get("priority")] == [
         "Phase", "Images", "Size", "Progress", "Expires", "Age",
     ]
-    assert [c["name"] for c in columns if c.get("priority")] == ["Cluster", "StoredAs", "Message"]
+    assert [c["name"] for c in columns if c.get("priority")] == ["Cluster", "StoredAs", "Served", "Message"]
     for column in columns:
         path = column["jsonPath"]
         assert path in ALL or path.startswith(".metadata."), path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rest of a cluster, played: a scheduler and a kubelet that take builder Pods through their lives, step by step.
+"""The rest of a cluster, played: a scheduler and a kubelet that take Pods through their lives, step by step.
 
 `script` says how the builder of an attempt ends: with an Outcome, or LOST (its Pod fails and nothing is said).
 """
@@ -13,6 +13,8 @@ from imagecache_operator.api.report import ImageOutcome, ImageProgress, ImageSta
 from imagecache_operator.cluster.api import Object
 
 from tests.support.memory_api import MemoryApi
+
+from .deployments import Deployments
 
 LOST = None
 DIGEST = "sha256:" + "d" * 64
@@ -33,14 +35,17 @@ class Kubelet:
     def __init__(self, api: MemoryApi, script: Script = always_good) -> None:
         self._api = api
         self._script = script
+        self.deployments = Deployments(api)
         self.most_alive = 0
 
     def step(self, only: str | None = None) -> None:
         pods = self._api.list("Pod", names.NAMESPACE)
-        self.most_alive = max(self.most_alive, sum(not _is_over(p) for p in pods))
+        self.most_alive = max(self.most_alive, sum(_is_builder(p) and not _is_over(p) for p in pods))
         for pod in pods:
             if only is None or pod["metadata"]["name"] == only:
                 self._move(pod)
+        if only is None:
+            self.deployments.step()
 
     def _move(self, pod: Object) -> None:
         name, stage = pod["metadata"]["name"], _stage(pod)
@@ -56,7 +61,7 @@ class Kubelet:
         elif stage == "scheduled":
             self._api.logs[name] = "pulling\n" + _progress_line() + "\n"
             self._api.edit("Pod", name, lambda p: _state(p, "Running", {"running": {}}), names.NAMESPACE)
-        elif stage == "running":
+        elif stage == "running" and _is_builder(pod):
             self._end(pod)
 
     def _end(self, pod: Object) -> None:
@@ -71,6 +76,10 @@ class Kubelet:
                 ended = {"exitCode": 0 if outcome.succeeded else 1, "message": outcome.to_termination_message()}
                 _state(changed, "Succeeded" if outcome.succeeded else "Failed", {"terminated": ended})
         self._api.edit("Pod", meta["name"], evict, names.NAMESPACE)
+
+
+def _is_builder(pod: Object) -> bool:
+    return bool(pod["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_BUILDER)
 
 
 def _stage(pod: Object) -> str:

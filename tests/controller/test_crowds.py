@@ -83,7 +83,7 @@ def test_the_oldest_are_served_and_the_rest_waits_for_a_deletion() -> None:
     for waiting in ("cache-3", "cache-4"):
         assert (world.phase(waiting), world.reason(waiting)) == ("Creating", "QuotaExceeded")
     assert world.kubelet.most_alive <= 2
-    assert len(world.children()) == 3
+    assert len(world.children("volume")) == 3
     world.delete("cache-1")
     world.run(lambda: world.is_gone("cache-1") and world.phase("cache-3") == "Available")
     world.settle()

@@ -82,7 +82,11 @@ def build(story: Story, dies: Callable[[int], bool], after: bool) -> World:
     assert set(world.api.pods_made.values()) == {1}, "and each of them made once"
     assert world.kubelet.most_alive == 1
     told(world)
-    assert len(world.children()) == 1, "the volume is left, and neither builder nor credentials"
+    assert world.children("builder", "credentials") == []
+    assert len(world.children("volume")) == 1
+    served = story.phase == "Available" and not story.private
+    assert len(world.children("server")) == (3 if served else 0), "Deployment, Service and Pod, or nothing"
+    assert world.condition("ml", "Served")["status"] == str(served)
     return world
 
 
@@ -143,7 +147,8 @@ def test_a_cache_that_was_made_again_is_another_one(seed: int) -> None:
     world = World()
     world.make("ml")
     world.run(lambda: world.phase("ml") == "Available")
-    old = set(world.children())
+    world.settle()
+    old = world.children()
     world.delete("ml")
     world.api.die_at = lambda n: chance.random() < 0.3
     world.run(lambda: world.is_gone("ml"))
@@ -151,8 +156,8 @@ def test_a_cache_that_was_made_again_is_another_one(seed: int) -> None:
     world.run(lambda: world.phase("ml") == "Available")
     world.api.die_at = lambda n: False
     world.settle()
-    assert old.isdisjoint(world.children())
-    assert len(world.children()) == 1
+    assert set(old).isdisjoint(world.children())
+    assert len(world.children()) == len(old)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -26,13 +26,13 @@ def allow(world: World) -> None:
 
 def fail_once(world: World, call: str, error: Exception) -> None:
     """The next such call of the operator raises."""
-    real: Callable[..., Any] = getattr(world.memory, call)
+    real: Callable[..., Any] = getattr(world.api, call)
 
     def failing(*args: Any, **more: Any) -> Any:
-        setattr(world.memory, call, real)
+        setattr(world.api, call, real)
         raise error
 
-    setattr(world.memory, call, failing)
+    setattr(world.api, call, failing)
 
 
 def is_quiet(world: World) -> bool:
@@ -237,7 +237,7 @@ def test_a_released_cache_is_built_again_under_a_longer_life() -> None:
     world.memory.edit(names.KIND, "ml", lambda o: o["spec"].update(retentionDays=30))
     world.run(lambda: world.phase("ml") == "Available")
     world.settle()
-    assert len(world.children()) == 1
+    assert len(world.children("volume")) == 1
 
 
 def test_a_lost_volume_is_seen_and_built_again_on_demand() -> None:
@@ -245,7 +245,7 @@ def test_a_lost_volume_is_seen_and_built_again_on_demand() -> None:
     world.make("ml")
     world.run(lambda: world.phase("ml") == "Available")
     world.settle()
-    claim = world.children()[0]
+    claim, = world.children("volume")
     world.memory.delete("PersistentVolumeClaim", claim, names.NAMESPACE)
     world.run(lambda: world.phase("ml") == "Unavailable")
     assert world.reason("ml") == "VolumeLost"

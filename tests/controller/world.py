@@ -183,8 +183,11 @@ class World:
         phase: str | None = self.status(name).get("phase")
         return phase
 
+    def condition(self, name: str, kind: str) -> Any:
+        return next(c for c in self.status(name)["conditions"] if c["type"] == kind)
+
     def reason(self, name: str) -> str:
-        return str(next(c["reason"] for c in self.status(name)["conditions"] if c["type"] == "Ready"))
+        return str(self.condition(name, "Ready")["reason"])
 
     def annotate(self, name: str, value: str) -> None:
         self.memory.edit(names.KIND, name, lambda o: o["metadata"].update(
@@ -197,9 +200,11 @@ class World:
     def is_gone(self, name: str) -> bool:
         return self.memory.get(names.KIND, name) is None
 
-    def children(self) -> list[str]:
-        return [o["metadata"]["name"] for k in ("Pod", "Secret", "PersistentVolumeClaim")
-                for o in self.memory.list(k, names.NAMESPACE)]
+    def children(self, *components: str) -> list[str]:
+        """Names of all that the operator has led to in its namespace, or of these components."""
+        return [o["metadata"]["name"] for k in ("Pod", "Secret", "PersistentVolumeClaim", "Deployment", "Service")
+                for o in self.memory.list(k, names.NAMESPACE)
+                if not components or o["metadata"]["labels"][names.LABEL_COMPONENT] in components]
 
     def events(self) -> list[Object]:
         return self.memory.list("Event")
@@ -227,12 +232,16 @@ class World:
         raise AssertionError(f"not within {rounds} rounds: {[c.get('status') for c in self.memory.list(names.KIND)]}")
 
     def settle(self) -> None:
-        """Until a pass over everything writes nothing: the recorded Pods are gone, and so on."""
+        """Until a pass over everything writes nothing and nothing else moves: the recorded Pods are gone, and so on."""
         for _ in range(20):
-            before = self.api.writes
+            before = (self.api.writes, self._versions())
             for cache in self.memory.list(names.KIND):
                 self.one_pass(cache["metadata"]["name"])
             self.kubelet.step()
-            if self.api.writes == before:
+            if (self.api.writes, self._versions()) == before:
                 return
         raise AssertionError("the operator writes and writes")
+
+    def _versions(self) -> list[str]:
+        kinds = ("Pod", "Deployment", "PersistentVolumeClaim")
+        return [o["metadata"]["resourceVersion"] for k in kinds for o in self.memory.list(k)]

@@ -82,7 +82,9 @@ class MemoryApi:
                 self._store_new(key, manifest)
             else:
                 self._preconditions(manifest, found)
-                self._change(key, _merged(found, manifest, self._applied.get((key, ""), {})))
+                changed = _merged(found, manifest, self._applied.get((key, ""), {}))
+                self._give_node_ports(changed, found)
+                self._change(key, changed)
             self._applied[key, ""] = copy.deepcopy(manifest)
 
     def apply_status(self, manifest: Object) -> None:
@@ -173,7 +175,17 @@ class MemoryApi:
         if key[0] in ("Pod", "PersistentVolumeClaim"):
             made["status"] = {"phase": "Pending"}
         made["metadata"] = meta
+        self._give_node_ports(made, made)
         self._objects[key] = made
+
+    def _give_node_ports(self, service: Object, before: Object) -> None:
+        """Ports are merged by their number: a node port that was given before, and is not said, stays."""
+        if service["kind"] != "Service" or service["spec"].get("type") != "NodePort":
+            return
+        given = {p["port"]: p["nodePort"] for p in before["spec"]["ports"] if "nodePort" in p}
+        for port in service["spec"]["ports"]:
+            if "nodePort" not in port:
+                port["nodePort"] = given.get(port["port"]) or 30000 + next(self._versions) % 2768
 
     def _change(self, key: Key, changed: Object) -> None:
         before = self._objects[key]

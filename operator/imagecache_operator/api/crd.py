@@ -24,6 +24,7 @@ _COLUMNS = (
     ("Age", "date", ".metadata.creationTimestamp", 0),
     ("Cluster", "string", ".spec.buildingConfig.cluster", 1),
     ("StoredAs", "string", ".spec.storedAs", 1),
+    ("Served", "boolean", ".status.server.ready", 1),
     ("Message", "string", ".status.message", 1),
 )
 

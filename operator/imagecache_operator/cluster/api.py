@@ -35,12 +35,14 @@ class Resource:
 
 RESOURCES = {
     names.KIND: Resource(names.API_VERSION, names.PLURAL, namespaced=False),
+    "Deployment": Resource("apps/v1", "deployments", namespaced=True),
     "Event": Resource("v1", "events", namespaced=True),
     "Namespace": Resource("v1", "namespaces", namespaced=False),
     "Node": Resource("v1", "nodes", namespaced=False),
     "PersistentVolumeClaim": Resource("v1", "persistentvolumeclaims", namespaced=True),
     "Pod": Resource("v1", "pods", namespaced=True),
     "Secret": Resource("v1", "secrets", namespaced=True),
+    "Service": Resource("v1", "services", namespaced=True),
     "StorageClass": Resource("storage.k8s.io/v1", "storageclasses", namespaced=False),
     "Deployment": Resource("apps/v1", "deployments", namespaced=True),
     "MutatingWebhookConfiguration": Resource(

@@ -9,7 +9,7 @@ from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Api, ClusterError, Object, Rejected, Unavailable
-from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret
+from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret, Server
 
 # Enough lines to hold one progress line among the prose that a builder writes in a second.
 LOG_LINES = 30
@@ -37,9 +37,7 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     volumes = api.list(
         "PersistentVolumeClaim", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}",
     )
-    secrets = api.list_metadata("Secret", namespace, (
-        f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid},{names.LABEL_COMPONENT}={names.COMPONENT_CREDENTIALS}"
-    ))
+    secrets = api.list_metadata("Secret", namespace, _of_cache(home, uid, names.COMPONENT_CREDENTIALS))
     builders = tuple(reading.builder(p) for p in pods if _cache_uid(p) == uid)
     running = next((b for b in builders if b.running), None)
     log = _log(api, running.name, namespace) if running else ""
@@ -53,12 +51,23 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         volume=volume,
         builders=builders,
         attempt_secrets=tuple(reading.attempt_secret(s) for s in secrets),
+        server=_server(api, namespace, _of_cache(home, uid, names.COMPONENT_SERVER)),
         pull_secrets=_pull_secrets(api, cache),
         storage_classes=tuple(c["metadata"]["name"] for c in api.list("StorageClass")) if pending else (),
         progress=reading.progress(log),
         neighbours=_neighbours(all_caches, pods),
         platforms=_platforms(api),
     )
+
+
+def _of_cache(home: str, uid: str, component: str) -> str:
+    return f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid},{names.LABEL_COMPONENT}={component}"
+
+
+def _server(api: Api, namespace: str, selector: str) -> Server:
+    """Its Pods as well: they hold the volume for longer than their Deployment is there."""
+    found = {kind: api.list(kind, namespace, selector) for kind in ("Deployment", "Service", "Pod")}
+    return reading.server(found["Deployment"], found["Service"], found["Pod"])
 
 
 def _log(api: Api, pod: str, namespace: str) -> str:

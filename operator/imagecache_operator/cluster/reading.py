@@ -15,7 +15,15 @@ from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.api.credentials import Credential, InvalidCredentials
 from imagecache_operator.api.imagecache import Spec, Status
 from imagecache_operator.api.report import Outcome, Progress
-from imagecache_operator.planning.observed import AttemptSecret, Builder, Cache, PullSecret, Volume
+from imagecache_operator.planning.observed import (
+    AttemptSecret,
+    Builder,
+    Cache,
+    PullSecret,
+    Server,
+    ServerPart,
+    Volume,
+)
 
 Object = dict[str, Any]
 
@@ -83,10 +91,7 @@ def volume(obj: Object) -> Volume:
 def builder(obj: Object) -> Builder:
     """A builder Pod."""
     meta, pod = obj["metadata"], obj.get("status") or {}
-    container: Object = next(
-        (c for c in pod.get("containerStatuses") or [] if c.get("name") == names.BUILDER_CONTAINER), {},
-    )
-    state = container.get("state") or {}
+    state = _state(pod, names.BUILDER_CONTAINER)
     ended = state.get("terminated")
     # A Pod that was evicted, or whose node is lost, is Failed without its container ever being seen to end.
     over = ended is not None or pod.get("phase") in ("Failed", "Succeeded")
@@ -101,6 +106,49 @@ def builder(obj: Object) -> Builder:
         ended_because=_ended_because(pod, ended or {}) if over else "",
         waiting_for=_waiting_for(pod, state.get("waiting") or {}),
     )
+
+
+def server(deployments: list[Object], services: list[Object], pods: list[Object]) -> Server:
+    """What serves a cache: at most one Deployment and one Service, and any number of Pods, old ones among them."""
+    parts = [_server_part(kind, obj) for kind, found in (
+        ("Deployment", deployments), ("Service", services), ("Pod", pods),
+    ) for obj in found]
+    deployment, service = (next((o for o in found if not _deleting(o)), None) for found in (deployments, services))
+    ports: list[Object] = service["spec"].get("ports") or [] if service else []
+    return Server(
+        parts=tuple(parts),
+        node_port=next((int(p["nodePort"]) for p in ports if p.get("nodePort")), None),
+        ready=bool(deployment and service and _is_ready(deployment)),
+        waiting_for=_server_waits_for(deployment, pods),
+    )
+
+
+def _server_part(kind: str, obj: Object) -> ServerPart:
+    meta = obj["metadata"]
+    version = (meta.get("annotations") or {}).get(names.ANNOTATION_MANIFEST, "")
+    return ServerPart(kind, meta["name"], "" if kind == "Pod" else version, _deleting(obj))
+
+
+def _is_ready(deployment: Object) -> bool:
+    status = deployment.get("status") or {}
+    # What the status says of an earlier generation is said of Pods that are about to go.
+    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
+    return current and (status.get("readyReplicas") or 0) >= 1
+
+
+def _server_waits_for(deployment: Object | None, pods: list[Object]) -> str:
+    for pod in pods:
+        status = pod.get("status") or {}
+        words = _waiting_for(status, _state(status, names.COMPONENT_SERVER).get("waiting") or {})
+        if words and not _deleting(pod):
+            return words
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
+    # Why no Pod could be made at all: quota, a policy.
+    return next((str(c.get("message") or "") for c in conditions if c.get("type") == "ReplicaFailure"), "")
+
+
+def _deleting(obj: Object) -> bool:
+    return "deletionTimestamp" in obj["metadata"]
 
 
 def attempt_secret(obj: Object) -> AttemptSecret:
@@ -142,6 +190,12 @@ def _attempt(meta: Object) -> int:
     # Attempts count from 1. A Pod whose label somebody has changed belongs to none of them; every cache's pass reads
     # every builder Pod, so it must not raise.
     return int(label) if label.isdecimal() else 0
+
+
+def _state(pod: Object, container: str) -> Object:
+    """The state of that container: the Pod may have others, which somebody else has put there."""
+    found: Object = next((c for c in pod.get("containerStatuses") or [] if c.get("name") == container), {})
+    return found.get("state") or {}
 
 
 def _outcome(ended: Object | None) -> Outcome | None:

@@ -19,6 +19,10 @@ from imagecache_operator.settings import Settings
 
 # Passes that run at once. Each is a handful of small calls, so this is about waiting, not about processors.
 THREADS = 8
+# Children whose changes are worth a pass, as group, version and plural.
+CHILDREN = (
+    ("", "v1", "pods"), ("", "v1", "persistentvolumeclaims"), ("", "v1", "services"), ("apps", "v1", "deployments"),
+)
 LIVENESS = "http://0.0.0.0:8080/healthz"
 
 
@@ -47,8 +51,8 @@ def registry(home: str) -> kopf.OperatorRegistry:
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
         settings.background.cancellation_polling = 1
         settings.networking.request_timeout = 30
-        settings.watching.label_selectors["pods"] = names.managed_selector(home)
-        settings.watching.label_selectors["persistentvolumeclaims"] = names.managed_selector(home)
+        for child in CHILDREN:
+            settings.watching.label_selectors[child[-1]] = names.managed_selector(home)
 
     @kopf.on.login(registry=found)
     def log_in(**options: Any) -> kopf.ConnectionInfo | None:
@@ -59,8 +63,8 @@ def registry(home: str) -> kopf.OperatorRegistry:
     kopf.daemon(*resource, registry=found)(handlers.live)
     kopf.on.delete(*resource, registry=found)(handlers.remove)
     kopf.on.event(*resource, registry=found)(handlers.wake_cache)
-    for plural in ("pods", "persistentvolumeclaims"):
-        kopf.on.event("", "v1", plural, registry=found)(handlers.wake_owner)
+    for child in CHILDREN:
+        kopf.on.event(*child, registry=found)(handlers.wake_owner)
     kopf.on.probe(registry=found)(handlers.healthy)
     kopf.on.startup(registry=found)(handlers.begin_injecting)
     kopf.on.cleanup(registry=found)(handlers.end_injecting)

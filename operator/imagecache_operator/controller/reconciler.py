@@ -15,12 +15,12 @@ from threading import Lock
 
 from imagecache_operator import names
 from imagecache_operator.api.imagecache import AttemptState, Phase, Status
-from imagecache_operator.cluster.api import Api, Conflict, Object, Rejected
+from imagecache_operator.cluster.api import Api, ClusterError, Conflict, Object, Rejected
 from imagecache_operator.cluster.observe import observe
 from imagecache_operator.planning.decision import Event, Plan
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.planning.plan import plan
-from imagecache_operator.planning.reporting import refused
+from imagecache_operator.planning.reporting import not_served, refused
 from imagecache_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,12 @@ class Reconciler:
         except Rejected as refusal:
             log.warning("%s: the cluster refused a write: %s", name, refusal)
             todo = refused(seen, todo, str(refusal), RETRY_AFTER_REFUSAL, now)
+        try:
+            self._serve(todo)
+        except ClusterError as trouble:
+            # All of them: an API server that has no node port left calls that an internal error of its own.
+            log.warning("%s: its server could not be applied: %s", name, trouble)
+            todo = not_served(seen, todo, str(trouble), RETRY_AFTER_REFUSAL, now)
         if not todo.gone:
             try:
                 self._report(seen.cache, todo)
@@ -106,6 +112,11 @@ class Reconciler:
             namespace = None if ref.kind == names.KIND else self._settings.namespace
             self._api.delete(ref.kind, ref.name, namespace, ref.uid)
             log.info("deleted %s %s", ref.kind, ref.name)
+
+    def _serve(self, todo: Plan) -> None:
+        for manifest in todo.serve:
+            self._api.apply(manifest)
+            log.info("applied %s %s", manifest["kind"], manifest["metadata"]["name"])
 
     def _report(self, cache: Cache, todo: Plan) -> None:
         if todo.status != cache.status:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from imagecache_operator.api.conditions import ConditionReason
-from imagecache_operator.api.imagecache import Attempt, ImageStatus, Phase, Status, VolumeStatus
+from imagecache_operator.api.imagecache import Attempt, ImageStatus, Phase, ServerStatus, Status, VolumeStatus
 
 Manifest = dict[str, Any]
 
@@ -36,8 +36,9 @@ class Event:
 class Decision:
     """What is true of a cache now, and what is to be done about it.
 
-    `apply`, `create` and `delete` are carried out in that order; `again_in` None means at the next resync.
-    `gone` means that nothing of a deleted cache is left.
+    `apply`, `create`, `delete` and `serve` are carried out in that order; `again_in` None means at the next resync.
+    `gone` means that nothing of a deleted cache is left. `serve` is applied by itself: where the cluster refuses it,
+    the cache is complete all the same, and only not served.
     """
 
     phase: Phase
@@ -46,9 +47,13 @@ class Decision:
     apply: tuple[Manifest, ...] = ()
     create: tuple[Manifest, ...] = ()
     delete: tuple[ObjectRef, ...] = ()
+    serve: tuple[Manifest, ...] = ()
     attempt: Attempt | None = None
     images: tuple[ImageStatus, ...] | None = None
     volume: VolumeStatus | None = None
+    server: ServerStatus | None = None
+    served: ConditionReason = ConditionReason.NOT_AVAILABLE
+    served_message: str = ""
     size: str | None = None
     progress: str | None = None
     handled_retry: str | None = None
@@ -63,6 +68,7 @@ class Plan:
     apply: tuple[Manifest, ...]
     create: tuple[Manifest, ...]
     delete: tuple[ObjectRef, ...]
+    serve: tuple[Manifest, ...]
     status: Status
     events: tuple[Event, ...]
     again_in: timedelta

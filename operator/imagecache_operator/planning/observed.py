@@ -87,6 +87,32 @@ class Builder:
 
 
 @dataclass(frozen=True)
+class ServerPart:
+    """A Deployment, a Service or a Pod of a cache's server. `version` stands for the manifest that it was made from
+    (`children/server.py`); Pods have none."""
+
+    kind: str
+    name: str
+    version: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    """What serves the volume, as far as it is there. `ready`: the Deployment as it was last applied has a Pod that
+    answers. `waiting_for` is what holds one up."""
+
+    parts: tuple[ServerPart, ...] = ()
+    node_port: int | None = None
+    ready: bool = False
+    waiting_for: str = ""
+
+    def has(self, kind: str, version: str) -> bool:
+        """Whether there is such an object of that version. One on its way out counts: its name is taken."""
+        return any(p.kind == kind and (p.version == version or p.deleting) for p in self.parts)
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """Any ImageCache of the cluster, this one included: enough to share slots and quota."""
 
@@ -125,6 +151,7 @@ class Observed:
     volume: Volume | None = None
     builders: tuple[Builder, ...] = ()
     attempt_secrets: tuple[AttemptSecret, ...] = ()
+    server: Server = Server()
     pull_secrets: tuple[PullSecret, ...] = ()
     storage_classes: tuple[str, ...] = ()
     progress: Progress | None = None

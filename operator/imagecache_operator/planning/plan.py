@@ -20,6 +20,7 @@ from imagecache_operator.planning.children import builder_pod, credentials
 from imagecache_operator.planning.decision import Decision, Manifest, ObjectRef, Plan
 from imagecache_operator.planning.observed import Observed
 from imagecache_operator.planning.reporting import reported
+from imagecache_operator.planning.serving import with_server
 from imagecache_operator.planning.view import View
 from imagecache_operator.settings import Settings
 
@@ -34,7 +35,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     for question in _QUESTIONS:
         decision = question(view)
         if decision is not None:
-            return reported(observed, decision, settings.resync, now)
+            return reported(observed, with_server(view, decision, SOON), settings.resync, now)
     raise AssertionError("the last question always has an answer")
 
 
@@ -42,7 +43,8 @@ def _being_deleted(view: View) -> Decision | None:
     seen = view.observed
     if not seen.cache.deleting:
         return None
-    left = [f"Pod {b.name}" for b in seen.builders] + [f"Secret {s.name}" for s in seen.attempt_secrets]
+    left = [f"{part.kind} {part.name}" for part in seen.server.parts] + [f"Pod {b.name}" for b in seen.builders]
+    left += [f"Secret {s.name}" for s in seen.attempt_secrets]
     left += [f"volume {seen.volume.name}"] if seen.volume else []
     return Decision(
         Phase.DELETING, Because.DELETING,

@@ -31,7 +31,7 @@ def reported(observed: Observed, decision: Decision, resync: timedelta, now: dat
     moved_on = decision.attempt is not None and decision.attempt != cache.status.attempt
     again_in = timedelta(0) if moved_on else decision.again_in if decision.again_in is not None else resync
     return Plan(
-        apply=decision.apply, create=decision.create, delete=decision.delete, status=status,
+        apply=decision.apply, create=decision.create, delete=decision.delete, serve=decision.serve, status=status,
         events=_events(cache, status), again_in=min(again_in, resync), gone=decision.gone,
         waits_for_others=decision.reason in _WAITS_FOR_OTHERS,
     )
@@ -55,6 +55,22 @@ def refused(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now
     return replace(plan, status=status, events=_events(cache, status), again_in=retry_in, gone=False)
 
 
+def not_served(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
+    """The plan's report where the server of a complete cache could not be applied (no quota for node ports, none
+    left, a policy): the cache is what it was, and the condition Served has the API server's words."""
+    cache = observed.cache
+    refusal = f"The cluster refused the server: {words}. It is tried again."
+    told = tuple(
+        _condition(
+            _of_type(ConditionType.SERVED, cache.status), ConditionType.SERVED, "False",
+            ConditionReason.SERVER_PENDING, refusal, cache.generation, now,
+        ) if c.type == ConditionType.SERVED else c for c in plan.status.conditions
+    )
+    server = plan.status.server and plan.status.server.model_copy(update={"ready": False})
+    status = plan.status.model_copy(update={"conditions": told, "server": server})
+    return replace(plan, status=status, events=_events(cache, status), again_in=plan.again_in and retry_in)
+
+
 def _status(observed: Observed, decision: Decision, now: datetime) -> Status:
     cache = observed.cache
     spec = cache.spec
@@ -69,6 +85,7 @@ def _status(observed: Observed, decision: Decision, now: datetime) -> Status:
         progress=decision.progress,
         expires_at=cache.created + timedelta(days=days) if days else None,
         volume=decision.volume,
+        server=decision.server,
         attempt=decision.attempt,
         images=decision.images or (),
         conditions=_conditions(observed, decision, now),
@@ -87,6 +104,9 @@ def _conditions(observed: Observed, decision: Decision, now: datetime) -> tuple[
         wanted.append((
             ConditionType.PULL_SECRETS, *pull_secrets.usable(cache.spec.images, observed.pull_secrets),
         ))
+    wanted.append((
+        ConditionType.SERVED, decision.served is ConditionReason.SERVING, decision.served, decision.served_message,
+    ))
     before = {c.type: c for c in cache.status.conditions}
     return tuple(
         _condition(before.get(kind), kind, "True" if holds else "False", reason, message, cache.generation, now)
@@ -117,6 +137,11 @@ def _events(cache: Cache, status: Status) -> tuple[Event, ...]:
     secrets, told = _of_type(ConditionType.PULL_SECRETS, status), _of_type(ConditionType.PULL_SECRETS, before)
     if secrets is not None and secrets.status == "False" and (told is None or told.message != secrets.message):
         events.append(_event(cache, "Warning", secrets.reason, secrets.message, secrets.message))
+    served, was = _of_type(ConditionType.SERVED, status), _of_type(ConditionType.SERVED, before)
+    was_served = was is not None and was.status == "True"
+    if was_served and served is not None and served.reason == ConditionReason.SERVER_PENDING:
+        # Named by the attempt, not by the moment: while an event is kept, another of that name is not made.
+        events.append(_event(cache, "Warning", served.reason, served.message, number))
     return tuple(events)
 
 

@@ -113,16 +113,18 @@ class View:
 
     @property
     def left_behind(self) -> bool:
-        """Whether something must be gone before the next builder may be made: only one at a time on one volume."""
+        """Whether something must be gone before the next builder may be made: only one at a time on one volume, and
+        nobody who reads it."""
         seen = self.observed
-        return bool(seen.builders) or (seen.volume is not None and seen.volume.deleting)
+        return bool(seen.builders or seen.server.parts) or (seen.volume is not None and seen.volume.deleting)
 
     @property
     def named_leftovers(self) -> str:
         """What `left_behind` speaks of, by name: a Pod on a lost node stays until somebody removes Pod or node."""
         seen = self.observed
         volume = [f"volume {seen.volume.name}"] if seen.volume and seen.volume.deleting else []
-        return " and ".join([*(f"Pod {builder.name}" for builder in seen.builders), *volume])
+        server = [f"{part.kind} {part.name}" for part in seen.server.parts]
+        return " and ".join([*(f"Pod {builder.name}" for builder in seen.builders), *server, *volume])
 
     @property
     def size(self) -> str | None:
@@ -172,10 +174,17 @@ class View:
 
     @property
     def all_children(self) -> tuple[ObjectRef, ...]:
-        """Everything that can be deleted and is not yet on its way."""
+        """Everything that can be deleted and is not yet on its way. (A server is not in question here: it goes before
+        all else, see `serving.py`.)"""
         pods = tuple(ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting)
         secrets = tuple(ObjectRef("Secret", s.name) for s in self.observed.attempt_secrets)
         return (*pods, *secrets, *self.deletable_volume)
+
+    @property
+    def server_parts(self) -> tuple[ObjectRef, ...]:
+        """What there is of a server, and is not yet on its way out. Its Pods go with their Deployment."""
+        parts = (part for part in self.observed.server.parts if part.kind != "Pod" and not part.deleting)
+        return tuple(ObjectRef(part.kind, part.name) for part in parts)
 
     @property
     def missing_class(self) -> str:

@@ -18,8 +18,18 @@ from imagecache_operator.api.credentials import Credential
 from imagecache_operator.api.imagecache import Attempt, AttemptState, Condition, Phase, Spec, Status, VolumeStatus
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, ImageProgress, ImageState, Outcome, Progress
+from imagecache_operator.planning.children import server as server_manifests
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import Builder, Cache, Neighbour, Observed, PullSecret, Volume
+from imagecache_operator.planning.observed import (
+    Builder,
+    Cache,
+    Neighbour,
+    Observed,
+    PullSecret,
+    Server,
+    ServerPart,
+    Volume,
+)
 from imagecache_operator.planning.plan import plan
 from imagecache_operator.settings import Settings
 
@@ -34,6 +44,8 @@ PASSWORD = "pass-word-of-ann"
 GIB = 1024**3
 SETTINGS = Settings(builder_image="operator:test")
 VOLUME = names.volume_name(HOME, UID)
+SERVER = names.server_name(HOME, UID)
+SERVER_POD = f"{SERVER}-5d4f8-x7k2p"
 
 
 def spec(**fields: Any) -> Spec:
@@ -82,6 +94,15 @@ def builder(number: int = 1, **fields: Any) -> Builder:
     return Builder(**{
         "name": names.builder_name(HOME, UID, 1, number), "attempt": number, "created": NOW, **fields,
     })
+
+
+def server(**fields: Any) -> Server:
+    """A server of the cache `ml` as it is wanted, and that answers."""
+    parts = tuple(
+        ServerPart(m["kind"], m["metadata"]["name"], server_manifests.version(m))
+        for m in reversed(server_manifests.manifests(cache(), HOME, SETTINGS))
+    )
+    return Server(**{"parts": (*parts, ServerPart("Pod", SERVER_POD)), "node_port": 31234, "ready": True, **fields})
 
 
 def ended(outcome: Outcome | None, number: int = 1, **fields: Any) -> Builder:
@@ -174,6 +195,10 @@ def created(done: Plan) -> list[str]:
 
 def applied(done: Plan) -> list[str]:
     return [f"{m['kind']}/{m['metadata']['name']}" for m in done.apply]
+
+
+def served(done: Plan) -> list[str]:
+    return [f"{m['kind']}/{m['metadata']['name']}" for m in done.serve]
 
 
 def pod(number: int = 1) -> str:

@@ -14,7 +14,16 @@ from imagecache_operator.api.imagecache import Attempt, AttemptState, ImageStatu
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, ImageProgress, ImageState, Outcome, Progress
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import AttemptSecret, Builder, Cache, Neighbour, Observed, Volume
+from imagecache_operator.planning.observed import (
+    AttemptSecret,
+    Builder,
+    Cache,
+    Neighbour,
+    Observed,
+    Server,
+    ServerPart,
+    Volume,
+)
 
 from .facts import (
     CREATED,
@@ -32,6 +41,7 @@ from .facts import (
     planned,
     pull_secret,
     seen,
+    server,
     spec,
 )
 
@@ -63,7 +73,7 @@ STATUSES = st.builds(
 )
 SPECS = st.builds(
     spec, image_cache_size=st.sampled_from([20, 40]), retention_days=st.sampled_from([0, 0, 1, 7]),
-    on_expiry=st.sampled_from(OnExpiry),
+    on_expiry=st.sampled_from(OnExpiry), serve=st.sampled_from([True, True, False]),
     building_config=st.sampled_from([None, None, {"cluster": HOME}, {"cluster": HOME.replace("1", "9")},
                                      {"image_pull_secrets": ("a:b",)}]),
 )
@@ -102,6 +112,14 @@ REPORTS = st.builds(
     Progress, bytes_done=st.integers(0, 100), bytes_total=st.integers(0, 100),
     images=st.lists(st.builds(ImageProgress, state=st.sampled_from(ImageState)), max_size=3).map(tuple),
 )
+PARTS = st.builds(
+    ServerPart, kind=st.sampled_from(["Deployment", "Service", "Pod"]), name=st.just("server"),
+    version=st.sampled_from(["", "another", *(p.version for p in server().parts)]), deleting=st.booleans(),
+)
+SERVERS = st.builds(
+    Server, parts=st.lists(PARTS, max_size=3).map(tuple), node_port=optional(st.just(31234)), ready=st.booleans(),
+    waiting_for=st.sampled_from(["", "a node"]),
+)
 NEIGHBOURS = st.builds(
     Neighbour, name=st.sampled_from([f"n{i}" for i in range(9)]), deleting=st.booleans(),
     created=st.sampled_from([CREATED - timedelta(hours=1), CREATED, NOW]), phase=optional(st.sampled_from(Phase)),
@@ -115,6 +133,7 @@ def worlds(draw: st.DrawFn) -> Observed:
     return seen(
         draw(CACHES), *draw(st.lists(NEIGHBOURS, max_size=7, unique_by=lambda n: n.name)),
         volume=draw(optional(VOLUMES)), builders=draw(builders()), progress=draw(optional(REPORTS)),
+        server=draw(st.one_of(st.just(server()), SERVERS)),
         attempt_secrets=tuple(AttemptSecret(f"secret-{n}", n) for n in sorted(draw(st.sets(NUMBERS, max_size=2)))),
         pull_secrets=draw(st.sampled_from([(), (pull_secret(),), (missing_secret(),), (pull_secret(version="2"),)])),
         storage_classes=draw(st.sampled_from([(), ("standard",), ("fast", "standard")])),
@@ -144,6 +163,7 @@ def test_a_plan_keeps_its_promises(world: Observed) -> None:
     assert all(c.reason in set(ConditionReason) for c in done.status.conditions)
     assert done.status.observed_generation == world.cache.generation
     _order_of_writes(world, done)
+    _server(world, done)
 
 
 def _order_of_writes(world: Observed, done: Plan) -> None:
@@ -169,10 +189,27 @@ def _order_of_writes(world: Observed, done: Plan) -> None:
             assert before.state is not AttemptState.STARTING, "its Pod may be on its way"
             assert world.builders == ()
     if done.gone:
+        assert world.server.parts == ()
         assert world.cache.deleting
         assert world.builders == ()
         assert world.attempt_secrets == ()
         assert world.volume is None
+
+
+def _server(world: Observed, done: Plan) -> None:
+    told = next(c for c in done.status.conditions if c.type == ConditionType.SERVED)
+    ready = done.status.server is not None and done.status.server.ready
+    assert ready == (told.status == "True")
+    if done.serve or done.status.server or told.status == "True":
+        assert done.status.phase is Phase.AVAILABLE
+        assert world.cache.spec is not None
+        assert world.cache.spec.serve
+        assert not {"Deployment", "Service"} & {ref.kind for ref in done.delete}
+    if done.status.phase is not Phase.AVAILABLE:
+        left = {(p.kind, p.name) for p in world.server.parts if p.kind != "Pod" and not p.deleting}
+        assert left <= {(ref.kind, ref.name) for ref in done.delete}
+    if world.server.parts:
+        assert not any(m["kind"] == "Pod" for m in done.create), "a builder beside a server"
 
 
 @settings(max_examples=300, deadline=None)

@@ -13,7 +13,7 @@ import pytest
 from imagecache_operator import names
 from imagecache_operator.api.job import GIB, BuildJob
 from imagecache_operator.builder.command import builder
-from imagecache_operator.planning.children import builder_pod, volume
+from imagecache_operator.planning.children import builder_pod, server, volume
 
 from .facts import HOME, IMAGES, SETTINGS, UID, VOLUME, cache, spec
 
@@ -31,6 +31,11 @@ def pod(name: str = "ml", attempt: int = 1, **settings: Any) -> Any:
 def claim(**fields: Any) -> Any:
     given = {"size_gib": 20, "storage_class": None, **fields}
     return volume.manifest(cache(), home_uid=HOME, namespace=SETTINGS.namespace, **given)
+
+
+def serving(name: str = "ml", **settings: Any) -> Any:
+    """The Service and the Deployment."""
+    return server.manifests(cache(name=name), HOME, SETTINGS.model_copy(update=settings))
 
 
 RULES: dict[str, Callable[[Any, Any], bool]] = {
@@ -65,6 +70,55 @@ RULES: dict[str, Callable[[Any, Any], bool]] = {
 def test_a_builder_asks_for_nothing_that_is_refused(rule: str) -> None:
     spec = pod()["spec"]
     assert RULES[rule](spec, spec["containers"][0])
+
+
+# What a server shares with a builder; it lives for ever, listens, and bursts.
+OF_BUILDERS = (
+    "no host ports", "requests are limits", "cpu and memory are bounded", "one try for each Pod", "an end",
+)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in OF_BUILDERS])
+def test_a_server_asks_for_nothing_that_is_refused(rule: str) -> None:
+    spec = serving()[1]["spec"]["template"]["spec"]
+    assert RULES[rule](spec, spec["containers"][0])
+
+
+def test_a_server_only_reads_and_is_never_silent() -> None:
+    deployment = serving()[1]["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"})
+    spec = deployment["template"]["spec"]
+    container, = spec["containers"]
+    assert all(mount["readOnly"] for mount in container["volumeMounts"])
+    assert spec["volumes"][0]["persistentVolumeClaim"] == {"claimName": VOLUME, "readOnly": True}
+    assert spec["terminationGracePeriodSeconds"] <= 10
+    assert "hostPort" not in container["ports"][0]
+    assert container["resources"]["limits"]["memory"]
+    for probe, longest in (("readinessProbe", 10), ("livenessProbe", 60)):
+        asked = container[probe]
+        assert asked["httpGet"] == {"path": "/v2/", "port": server.PORT}
+        assert asked["failureThreshold"] * (asked["periodSeconds"] + asked["timeoutSeconds"]) <= longest
+
+
+def test_the_servers_service_leads_to_its_pods() -> None:
+    service, deployment = serving()
+    assert service["metadata"]["name"] == deployment["metadata"]["name"] == names.server_name(HOME, UID)
+    assert service["spec"]["type"] == "NodePort"
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for selector in (service["spec"]["selector"], deployment["spec"]["selector"]["matchLabels"]):
+        assert selector[names.LABEL_CACHE] == UID
+        assert selector.items() <= labels.items()
+    port, = service["spec"]["ports"]
+    assert port["targetPort"] == deployment["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"]
+    assert "nodePort" not in port, "the API server's choice, which no apply may change"
+
+
+def test_a_server_runs_the_image_of_the_settings_and_its_version_says_so() -> None:
+    before, after = serving(), serving(server_image="elsewhere/registry:3.1", namespace="imagecache-system")
+    assert after[1]["spec"]["template"]["spec"]["containers"][0]["image"] == "elsewhere/registry:3.1"
+    assert server.version(after[1]) != server.version(before[1])
+    assert server.version(after[0]) == server.version(before[0])
+    assert serving() == before
 
 
 def test_settings_reach_the_builder() -> None:
@@ -124,6 +178,7 @@ def test_a_long_name_never_becomes_a_label_or_a_name(name: str) -> None:
     made = [
         pod(name, attempt=10**6),
         volume.manifest(cache(name=name), 20, None, HOME, SETTINGS.namespace),
+        *serving(name),
     ]
     for meta in (m["metadata"] for m in made):
         assert DNS_LABEL.fullmatch(meta["name"])
@@ -133,7 +188,7 @@ def test_a_long_name_never_becomes_a_label_or_a_name(name: str) -> None:
 
 def test_children_are_found_by_their_labels_and_owned_by_the_cache() -> None:
     wanted = dict(term.split("=") for term in names.managed_selector(HOME).split(","))
-    for meta in (m["metadata"] for m in (pod(), claim())):
+    for meta in (m["metadata"] for m in (pod(), claim(), *serving())):
         assert wanted.items() <= meta["labels"].items()
         assert meta["labels"][names.LABEL_CACHE] == UID
         owner, = meta["ownerReferences"]
@@ -151,7 +206,7 @@ def test_the_claim_is_what_was_asked_for() -> None:
 
 
 def test_manifests_are_plain_json() -> None:
-    for made in (pod(), claim()):
+    for made in (pod(), claim(), *serving()):
         assert json.loads(json.dumps(made)) == made
 
 

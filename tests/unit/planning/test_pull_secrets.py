@@ -172,7 +172,7 @@ def test_secrets_that_can_be_used_are_told_of_too() -> None:
 
 
 def test_without_listed_secrets_there_is_no_such_condition() -> None:
-    assert {c.type for c in planned(seen()).status.conditions} == {"Ready", "Reconciling", "Stalled"}
+    assert {c.type for c in planned(seen()).status.conditions} == {"Ready", "Reconciling", "Stalled", "Served"}
 
 
 def failed(*secrets: PullSecret) -> Any:

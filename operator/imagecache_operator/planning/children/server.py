@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What serves a complete cache to nodes: a plain, read-only distribution registry on its volume (a Deployment), and
+the port of every node that leads to it (a Service). Both are applied by server-side apply.
+
+A server must refuse or answer, never be silent: a node that pulls waits for it with its Pods. So whatever does not
+answer its probes is taken out of the Service, whose port then refuses at once, and is started again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from imagecache_operator import names
+from imagecache_operator.planning.children import owner
+from imagecache_operator.planning.children.builder_pod import UID
+from imagecache_operator.planning.observed import Cache
+from imagecache_operator.settings import Settings
+
+PORT = 5000
+# deploy/base ships it: there is nothing of a cache in it.
+CONFIG_MAP = "imagecache-server"
+CONFIG_FOLDER = "/etc/imagecache/server"
+CONFIG_KEY = "config.yml"
+
+_PROBE = {"httpGet": {"path": "/v2/", "port": PORT}}
+
+
+def manifests(cache: Cache, home_uid: str, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The Service and the Deployment, in the order in which they are applied: where ports are forbidden or used up,
+    no Pod is started that nobody could reach."""
+    return (
+        _versioned(_service(cache, home_uid, settings.namespace)), _versioned(_deployment(cache, home_uid, settings)),
+    )
+
+
+def version(manifest: dict[str, Any]) -> str:
+    """What stands for the content of a manifest, in an annotation of it."""
+    return str(manifest["metadata"]["annotations"][names.ANNOTATION_MANIFEST])
+
+
+def _versioned(manifest: dict[str, Any]) -> dict[str, Any]:
+    # Compared instead of the object itself, into which the API server and its admission write defaults.
+    content = json.dumps(manifest, sort_keys=True).encode()
+    manifest["metadata"]["annotations"][names.ANNOTATION_MANIFEST] = hashlib.sha256(content).hexdigest()[:16]
+    return manifest
+
+
+def _metadata(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:
+    return {
+        "name": names.server_name(home_uid, cache.uid),
+        "namespace": namespace,
+        "labels": names.child_labels(names.COMPONENT_SERVER, home_uid, cache.uid),
+        "annotations": {names.ANNOTATION_CACHE_NAME: cache.name},
+        "ownerReferences": [owner.reference(cache)],
+    }
+
+
+def _service(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(cache, home_uid, namespace),
+        "spec": {
+            "type": "NodePort",
+            "selector": names.child_labels(names.COMPONENT_SERVER, home_uid, cache.uid),
+            # The node port is the API server's choice. It is not said here, so an apply leaves it as it is.
+            "ports": [{"name": "registry", "protocol": "TCP", "port": PORT, "targetPort": PORT}],
+        },
+    }
+
+
+def _deployment(cache: Cache, home_uid: str, settings: Settings) -> dict[str, Any]:
+    labels = names.child_labels(names.COMPONENT_SERVER, home_uid, cache.uid)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(cache, home_uid, settings.namespace),
+        "spec": {
+            "replicas": 1,
+            # A volume that one node at a time may mount: a second Pod elsewhere would wait for it.
+            "strategy": {"type": "Recreate"},
+            "revisionHistoryLimit": 0,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {
+                    # Nodes speak plain HTTP to it: a mesh's sidecar would not understand them.
+                    "labels": {**labels, "sidecar.istio.io/inject": "false"},
+                    "annotations": {names.ANNOTATION_CACHE_NAME: cache.name, "linkerd.io/inject": "disabled"},
+                },
+                "spec": _pod(names.volume_name(home_uid, cache.uid), settings.server_image),
+            },
+        },
+    }
+
+
+def _pod(claim: str, image: str) -> dict[str, Any]:
+    return {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        # It only reads, and a node asks again for what was cut off.
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {
+            "runAsNonRoot": True,
+            # As the builder, so that it can read what that wrote.
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [{
+            "name": names.COMPONENT_SERVER,
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "args": ["serve", f"{CONFIG_FOLDER}/{CONFIG_KEY}"],
+            # Without it, distribution looks for a collector of traces on its own host, and complains.
+            "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}],
+            "ports": [{"name": "registry", "containerPort": PORT, "protocol": "TCP"}],
+            "readinessProbe": {**_PROBE, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
+            "livenessProbe": {**_PROBE, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
+            # It sends files as they are, so many readers cost it little; no CPU limit, which would slow them down.
+            "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            },
+            "volumeMounts": [
+                {"name": "cache", "mountPath": names.VOLUME_PATH, "readOnly": True},
+                {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+            ],
+        }],
+        "volumes": [
+            {"name": "cache", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
+            {"name": "config", "configMap": {"name": CONFIG_MAP}},
+        ],
+    }

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a cache is served to nodes. One rule, after every decision of `plan.py`: a server runs where the cache is
+Available and wants one, and nowhere else; so no builder ever meets one, and none outlives its volume."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from imagecache_operator.api.conditions import ConditionReason as Because
+from imagecache_operator.api.imagecache import Phase, ServerStatus
+from imagecache_operator.planning.children import server
+from imagecache_operator.planning.decision import Decision, Manifest
+from imagecache_operator.planning.observed import Server
+from imagecache_operator.planning.view import View
+
+
+def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
+    """The decision, with what is to be done and told about the cache's server. `soon`: the next look at one that is
+    not ready."""
+    reason, words = _why_not(view, decision)
+    if reason is not None:
+        # First of what goes: its Pod holds the volume.
+        return replace(decision, served=reason, served_message=words, delete=(*view.server_parts, *decision.delete))
+    seen = view.observed.server
+    wanted = server.manifests(view.observed.cache, view.observed.home_uid, view.settings)
+    missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], server.version(manifest)))
+    ready = seen.ready and not missing and seen.node_port is not None
+    decision = replace(
+        decision, serve=missing, server=_status(wanted[0], seen, ready=ready),
+        served=Because.SERVING if ready else Because.SERVER_PENDING,
+        served_message="" if ready else _pending(wanted[1], seen, missing),
+    )
+    return decision if ready else replace(decision, again_in=soon)
+
+
+def _why_not(view: View, decision: Decision) -> tuple[Because | None, str]:
+    if decision.phase is not Phase.AVAILABLE:
+        return Because.NOT_AVAILABLE, ""
+    if not view.spec.serve:
+        return Because.NOT_WANTED, "spec.serve is false"
+    if view.spec.building_config and view.spec.building_config.image_pull_secrets:
+        return Because.PRIVATE, (
+            "It is built with pull Secrets, and whoever reaches a server can read every image: such caches are not "
+            "served yet"
+        )
+    return None, ""
+
+
+def _status(service: Manifest, seen: Server, *, ready: bool) -> ServerStatus | None:
+    if seen.node_port is None:
+        return None
+    return ServerStatus(name=service["metadata"]["name"], address=f"localhost:{seen.node_port}", ready=ready)
+
+
+def _pending(deployment: Manifest, seen: Server, missing: tuple[Manifest, ...]) -> str:
+    name = deployment["metadata"]["name"]
+    if missing:
+        return f"Starting server {name}"
+    return f"Waiting for server {name}" + (f": {seen.waiting_for}" if seen.waiting_for else " to answer")
