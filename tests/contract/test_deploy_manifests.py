@@ -10,8 +10,10 @@ import pytest
 import yaml
 from imagecache_operator import names
 from imagecache_operator.cluster.api import RESOURCES
+from imagecache_operator.planning.children import server
 
 from tests.cluster import Cluster
+from tests.support.install import SERVER_IMAGE
 
 pytestmark = pytest.mark.e2e  # kubectl is the cluster's; nothing is applied
 
@@ -146,7 +148,8 @@ def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str
     ("patch", "ImageCache", "*"), ("list", "Node", "*"), ("get", "Namespace", "*"),
     ("list", "Pod", names.NAMESPACE), ("watch", "Pod", names.NAMESPACE), ("create", "Pod", names.NAMESPACE),
     ("delete", "Pod", names.NAMESPACE),
-    *((v, "PersistentVolumeClaim", names.NAMESPACE) for v in ("list", "watch", "create", "patch", "delete")),
+    *((v, kind, names.NAMESPACE) for kind in ("PersistentVolumeClaim", "Deployment", "Service")
+      for v in ("list", "watch", "create", "patch", "delete")),
     ("create", "Event", "default"), ("get", "Secret", "*"), ("list", "StorageClass", "*"),
     *((v, "Secret", names.NAMESPACE) for v in ("list", "create", "patch", "delete")),
     *((v, "MutatingWebhookConfiguration", "*") for v in ("get", "create", "patch", "delete")),
@@ -177,12 +180,39 @@ def test_every_role_is_bound_to_one_of_our_accounts(rendered: Rendered) -> None:
 
 
 def test_nobody_reaches_a_builder_and_no_builder_reaches_cloud_credentials(rendered: Rendered) -> None:
-    policy = one(rendered, "NetworkPolicy")["spec"]
+    policy = one(rendered, "NetworkPolicy", "imagecache-builders")["spec"]
     assert policy["podSelector"]["matchLabels"] == {names.LABEL_COMPONENT: names.COMPONENT_BUILDER}
     assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
     assert "ingress" not in policy
     blocks = [to["ipBlock"] for rule in policy["egress"] for to in rule["to"]]
     assert "169.254.0.0/16" in [e for b in blocks for e in b["except"]]
+
+
+def test_everybody_reaches_a_server_and_it_reaches_nobody(rendered: Rendered) -> None:
+    policy = one(rendered, "NetworkPolicy", "imagecache-servers")["spec"]
+    assert policy["podSelector"]["matchLabels"] == {names.LABEL_COMPONENT: names.COMPONENT_SERVER}
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    # Nodes come with their own addresses, which no selector knows.
+    assert policy["ingress"] == [{"ports": [{"protocol": "TCP", "port": server.PORT}]}]
+    assert "egress" not in policy
+
+
+def test_servers_only_read_what_builders_have_written(rendered: Rendered) -> None:
+    shipped = one(rendered, "ConfigMap", server.CONFIG_MAP)
+    assert shipped["metadata"]["namespace"] == names.NAMESPACE
+    config = yaml.safe_load(shipped["data"][server.CONFIG_KEY])
+    assert config["http"]["addr"] == f":{server.PORT}"
+    assert config["storage"] == {
+        "filesystem": {"rootdirectory": names.VOLUME_PATH},
+        "maintenance": {"readonly": {"enabled": True}, "uploadpurging": {"enabled": False}},
+    }
+    assert config["health"]["storagedriver"]["enabled"] is True
+    assert "auth" not in config
+
+
+def test_an_image_for_servers_is_named(rendered: Rendered) -> None:
+    env = {e["name"]: e.get("value") for e in container(rendered)["env"]}
+    assert env["IMAGECACHE_SERVER_IMAGE"] in ("registry:3", SERVER_IMAGE)
 
 
 def test_the_crd_is_installed_too(rendered: Rendered) -> None:

@@ -15,6 +15,7 @@ from tests.cluster import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = "imagecache-operator:dev"
+SERVER_IMAGE = "imagecache.test/registry:dev"  # as deploy/local names it
 NAMESPACE = "imagecache-system"
 DEPLOYMENT = "deployment/imagecache-operator"
 WEBHOOK = "deployment/imagecache-webhook"
@@ -37,6 +38,7 @@ def install(cluster: Cluster, registry_ca: bytes, say: Callable[[str], object] =
     if loaded != image_id:
         say("loading it into the nodes")
         cluster.load_image(IMAGE)
+    _load_server_image(cluster, say)
     say("kubectl apply -k deploy/local")
     cluster.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "local"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/imagecaches.imagecache.dev", "--timeout=60s")
@@ -65,6 +67,17 @@ def _loaded(cluster: Cluster) -> str:
     if not found.strip():
         return ""
     return str(json.loads(found)["metadata"].get("annotations", {}).get(LOADED, ""))
+
+
+def _load_server_image(cluster: Cluster, say: Callable[[str], object]) -> None:
+    """What serves caches is the engine's registry image. A file on the first node tells which one was loaded."""
+    engine, node, mark = cluster.engine, cluster.nodes[0], "/kind/imagecache-server-image"
+    image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", engine.image("registry")).strip()
+    if image_id not in cluster.on_node(node, f"cat {mark} 2>/dev/null || true"):
+        say("loading the servers' image into the nodes")
+        engine.docker("tag", engine.image("registry"), SERVER_IMAGE)
+        cluster.load_image(SERVER_IMAGE)
+        cluster.on_node(node, f"echo '{image_id}' > {mark}")
 
 
 def _trust(cluster: Cluster, registry_ca: bytes) -> None:

@@ -19,14 +19,13 @@ from imagecache_operator import names
 from imagecache_operator.api.reference import parse
 
 from tests.support.images import machine_architecture
-from tests.support.install import IMAGE
+from tests.support.install import IMAGE, SERVER_IMAGE
 from tests.support.kube import NAMESPACE, Cache, Kube, until
 from tests.support.programs import skopeo
 
 # On everything made here, so that whatever an interrupted run left can be found and removed.
 LABEL = {"made-by": "volume-server"}
 SELECTOR = "made-by=volume-server"
-REGISTRY_IMAGE = "imagecache.test/volume-server:dev"
 _CONFIG = """
 version: 0.1
 log: {level: warn}
@@ -122,14 +121,13 @@ def serve(cache: Cache) -> VolumeServer:
     """Start the registry on the cache's volume and wait until it answers."""
     kube, name = cache.kube, f"serve-{cache.uid[:8]}"
     cluster = kube.cluster
-    _load_registry(kube)
     kube.apply({
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": name, "namespace": NAMESPACE, "labels": LABEL},
         "data": {"config.yml": _CONFIG},
     })
     kube.apply(_pod(name, cache, {
-        "image": REGISTRY_IMAGE,
+        "image": SERVER_IMAGE,
         "args": ["serve", "/etc/registry/config.yml"],
         "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}],
         "readinessProbe": {"httpGet": {"path": "/v2/", "port": 5000}, "periodSeconds": 1},
@@ -144,16 +142,6 @@ def serve(cache: Cache) -> VolumeServer:
     if service is None:
         raise AssertionError(f"Service {name} is gone")
     return VolumeServer(kube, name, int(service["spec"]["ports"][0]["nodePort"]))
-
-
-def _load_registry(kube: Kube) -> None:
-    engine = kube.cluster.engine
-    image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", engine.image("registry")).strip()
-    node = kube.cluster.nodes[0]
-    if image_id not in kube.cluster.on_node(node, f"cat /kind/volume-server-{NAMESPACE} 2>/dev/null || true"):
-        engine.docker("tag", engine.image("registry"), REGISTRY_IMAGE)
-        kube.cluster.load_image(REGISTRY_IMAGE)
-        kube.cluster.on_node(node, f"echo '{image_id}' > /kind/volume-server-{NAMESPACE}")
 
 
 def _pod(name: str, cache: Cache, container: dict[str, Any], config: str | None = None) -> dict[str, Any]:
