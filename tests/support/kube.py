@@ -18,6 +18,7 @@ from tests.cluster import Cluster
 
 NAMESPACE = names.NAMESPACE
 OPERATOR = "app.kubernetes.io/name=imagecache-operator"
+CHILDREN = ("pods", "pvc", "secrets", "deployments", "services")
 Object = dict[str, Any]
 
 
@@ -93,9 +94,9 @@ class Cache:
         return str(found["metadata"]["uid"])
 
     def children(self, uid: str | None = None) -> list[Object]:
-        """Pods, claims and Secrets that carry this cache's UID. Give the UID where the cache may be gone."""
+        """All that carries this cache's UID. Give the UID where the cache may be gone."""
         selector = f"{names.LABEL_CACHE}={uid or self.uid}"
-        return [child for kind in ("pods", "pvc", "secrets") for child in self.kube.list(kind, selector)]
+        return [child for kind in CHILDREN for child in self.kube.list(kind, selector)]
 
     def builders(self) -> list[Object]:
         return self.kube.list("pods", f"{names.LABEL_CACHE}={self.uid},{names.LABEL_COMPONENT}=builder")
