@@ -63,9 +63,9 @@ def credentials(kube: Kube) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def log(kube: Kube, slow: str, credentials: str) -> AuditLog:
-    """The log, after a whole life: the operator starts; the webhook's certificate is renewed, injection is turned off
-    and on; a cache is built, with credentials; it expires."""
+def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog:
+    """The log, after two whole lives: the operator starts; the webhook's certificate is renewed, injection is turned
+    off and on; a cache is built, with credentials, and expires; one without them is served, and deleted."""
     kube.operator_is_back(kube.kill_operator())
     _injection_in_all_its_moods(kube)
     cache = Cache(kube, "e2e-rights")
@@ -78,6 +78,12 @@ def log(kube: Kube, slow: str, credentials: str) -> AuditLog:
         until(lambda: cache.object is None and not cache.children(uid), "the expired cache leaves nothing", 60)
     finally:
         cache.delete()
+    served = Cache(kube, "e2e-rights-served")
+    served.apply([upstream.reference("base/tools:1.0")])
+    try:
+        until(lambda: served.condition("Served").get("status") == "True", "the cache is served", 90)
+    finally:
+        served.delete()
     return AuditLog(kube.cluster.audit_log)
 
 

@@ -44,7 +44,6 @@ RESOURCES = {
     "Secret": Resource("v1", "secrets", namespaced=True),
     "Service": Resource("v1", "services", namespaced=True),
     "StorageClass": Resource("storage.k8s.io/v1", "storageclasses", namespaced=False),
-    "Deployment": Resource("apps/v1", "deployments", namespaced=True),
     "MutatingWebhookConfiguration": Resource(
         "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", namespaced=False,
     ),
