@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a Pod and its match to the JSON patch (RFC 6902) that makes the Pod start from the cache.
+
+Pure; `admission/review.py` calls it. The Pod's own images are never touched: what is added are image volumes that no
+container mounts. Kubelet pulls volumes before containers and in the order of the list; the layers are then on the node
+under their chain IDs, and pulling the Pod's own images costs a manifest and a config. A volume that nobody mounts and
+that cannot be pulled is an event, nothing more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from imagecache_operator import names
+from imagecache_operator.api.pod import Pod
+from imagecache_operator.planning.matching import VOLUME_PREFIX, CachedImage, Candidate, Match
+from imagecache_operator.planning.wording import counted, printable
+
+Operation = dict[str, Any]
+
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What the webhook answers. `patch` may be empty, and so may `warning`, which whoever makes the Pod gets to read;
+    `words` are for the log."""
+
+    patch: tuple[Operation, ...]
+    words: str
+    warning: str = ""
+
+
+def inject(pod: Pod, match: Match) -> Injection:
+    """The changes. Made once more on its own result, there are none."""
+    if match.left_alone:
+        warning = f"starts without an image cache: {match.left_alone}" if match.told else ""
+        return Injection((), f"left alone: {match.left_alone}", warning)
+    if match.chosen is None:
+        return _not_injected(pod, match.missed)
+    cache = match.chosen.offer.cache
+    # The marks of a miss are those of the Pod that this one was copied from.
+    patch = (
+        *_volumes(pod, match.chosen),
+        *_set("annotations", pod.metadata.annotations, {names.ANNOTATION_INJECTED: cache}),
+        *_unset("annotations", pod.metadata.annotations, names.ANNOTATION_NOT_INJECTED),
+        *_unset("labels", pod.metadata.labels, names.LABEL_NOT_INJECTED),
+    )
+    had, wanted = len(match.chosen.found), len(match.images)
+    return Injection(patch, f"starts from ImageCache {cache}: {had} of {counted(wanted, 'image')}")
+
+
+def _not_injected(pod: Pod, why: str) -> Injection:
+    """A Pod that asked and gets nothing: a label to find it by, the reason, and no mark of a former hit."""
+    reason = printable(why, _LONGEST_REASON)
+    patch = (
+        *_set("labels", pod.metadata.labels, {names.LABEL_NOT_INJECTED: "true"}),
+        *_set("annotations", pod.metadata.annotations, {names.ANNOTATION_NOT_INJECTED: reason}),
+        *_unset("annotations", pod.metadata.annotations, names.ANNOTATION_INJECTED),
+    )
+    return Injection(patch, f"not injected: {reason}", f"starts without an image cache: {reason}")
+
+
+def _volumes(pod: Pod, chosen: Candidate) -> tuple[Operation, ...]:
+    added = [
+        {
+            "name": f"{VOLUME_PREFIX}{number}",
+            "image": {"reference": reference(chosen.offer.address, image), "pullPolicy": "IfNotPresent"},
+        }
+        for number, image in enumerate(chosen.taken)
+    ]
+    if not pod.spec.volumes:
+        return ({"op": "add", "path": "/spec/volumes", "value": added},)
+    return tuple({"op": "add", "path": f"/spec/volumes/{n}", "value": v} for n, v in enumerate(added))
+
+
+def reference(address: str, image: CachedImage) -> str:
+    """By which a node takes the image's layers from the server at `address`. By digest: a tag that is on the node
+    already could hide a cache that was built anew."""
+    return f"{address}/{image.reference.carrier_repository}@{image.carrier}"
+
+
+def _set(field: str, there: dict[str, str] | None, wanted: dict[str, str]) -> tuple[Operation, ...]:
+    if there is None:
+        return ({"op": "add", "path": f"/metadata/{field}", "value": wanted},)
+    return tuple(
+        {"op": "add", "path": _pointer(field, key), "value": value}
+        for key, value in wanted.items() if there.get(key) != value
+    )
+
+
+def _unset(field: str, there: dict[str, str] | None, key: str) -> tuple[Operation, ...]:
+    return ({"op": "remove", "path": _pointer(field, key)},) if key in (there or {}) else ()
+
+
+def _pointer(field: str, key: str) -> str:
+    """A JSON pointer (RFC 6901), in which ~ and / of a key are written ~0 and ~1."""
+    return f"/metadata/{field}/{key.replace('~', '~0').replace('/', '~1')}"
