@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: `imagecache_operator controller | builder | crds`. Wires; decides nothing."""
+"""The command line: `imagecache_operator controller | builder | webhook | match | crds`. Wires; decides nothing."""
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 
 import click
 import yaml
@@ -15,16 +16,20 @@ LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 class Program(click.Group):
-    """Finds the builder's command only when it is asked for: the controller needs none of what it imports."""
+    """Finds these commands only when they are asked for: none needs what the others import."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "builder"])
+        return sorted([*super().list_commands(ctx), "builder", "match"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "builder":
             from imagecache_operator.builder.command import builder
 
             return builder
+        if cmd_name == "match":
+            from imagecache_operator.admission.explain import explain
+
+            return explain
         return super().get_command(ctx, cmd_name)
 
 
@@ -49,6 +54,25 @@ def controller(log_level: str, liveness: bool) -> None:
     except InvalidSettings as error:
         raise click.ClickException(str(error)) from None
     operator.run(Client(connections=operator.THREADS), settings, liveness=operator.LIVENESS if liveness else None)
+
+
+@main.command()
+@click.option("--certificates", type=click.Path(file_okay=False, path_type=Path), default="/etc/imagecache/tls",
+              show_default=True, metavar="FOLDER",
+              help="Where tls.crt and tls.key are, or will be; they are read again when they change.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="Where to answer.")
+@click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
+def webhook(certificates: Path, port: int, log_level: str) -> None:
+    """Answer the API server: let Pods that ask for it start from a cache."""
+    from imagecache_operator.admission.webhook import run
+    from imagecache_operator.cluster.api import ClusterError
+    from imagecache_operator.cluster.client import Client
+
+    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
+    try:
+        run(Client(connections=1), certificates, port)
+    except (ClusterError, OSError) as error:
+        raise click.ClickException(str(error)) from None
 
 
 @main.command()

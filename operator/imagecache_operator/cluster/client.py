@@ -9,10 +9,11 @@ again as a whole, which is always safe.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import urllib3
+import yaml
 from kubernetes import client, config
 
 from imagecache_operator import names
@@ -28,13 +29,13 @@ class Client:
     """An `Api`. Safe to use from several threads at once."""
 
     def __init__(self, configuration: client.Configuration | None = None, connections: int = 8) -> None:
-        """Raises `kubernetes.config.ConfigException` where neither a Pod's nor a user's configuration is found."""
+        """Raises Unavailable where neither a Pod's nor a user's configuration is found, or the latter is broken."""
         if configuration is None:
             configuration = client.Configuration()
             try:
                 config.load_incluster_config(client_configuration=configuration)
             except config.ConfigException:
-                config.load_kube_config(client_configuration=configuration)
+                _load_users_configuration(configuration)
         configuration.retries = False
         configuration.connection_pool_maxsize = connections
         self._api = client.ApiClient(configuration)
@@ -50,7 +51,34 @@ class Client:
     def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         return self._list(kind, namespace, selector, _METADATA)
 
+    def list_versioned(self, kind: str) -> tuple[Objects, str]:
+        """All objects of a kind, and the version of the list: `watch` tells what happens after it."""
+        return self._pages(kind, None, None, "application/json")
+
+    def watch(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        """What happens to a kind after `version`, for so many seconds: (type, object), with the API server's types
+        ADDED, MODIFIED, DELETED, BOOKMARK, and ERROR with a Status. Raises a ClusterError like every other call."""
+        query = [("watch", "true"), ("resourceVersion", version), ("allowWatchBookmarks", "true")]
+        # The server ends the watch; where it is silent for long after that, the connection is dead.
+        timeout = (TIMEOUT[0], seconds + TIMEOUT[1])
+        response = self._send(
+            "GET", RESOURCES[kind].path(), query=[*query, ("timeoutSeconds", str(seconds))], timeout=timeout,
+        )
+        try:
+            if response.status >= 300:
+                _raise(int(response.status), response.data or b"", {})
+            for line in _lines(response.stream(amt=None, decode_content=False)):
+                event = _json(line)
+                yield str(event.get("type")), event.get("object") or {}
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unreachable(error) from error
+        finally:
+            response.close()
+
     def _list(self, kind: str, namespace: str | None, selector: str | None, accept: str) -> Objects:
+        return self._pages(kind, namespace, selector, accept)[0]
+
+    def _pages(self, kind: str, namespace: str | None, selector: str | None, accept: str) -> tuple[Objects, str]:
         query: list[tuple[str, str]] = [("limit", str(PAGE))]
         if selector:
             query.append(("labelSelector", selector))
@@ -63,9 +91,10 @@ class Client:
             )
             page = _json(body)
             items += page.get("items") or []
-            token = (page.get("metadata") or {}).get("continue") or ""
+            meta = page.get("metadata") or {}
+            token = meta.get("continue") or ""
             if not token:
-                return items
+                return items, str(meta.get("resourceVersion") or "")
 
     def create(self, manifest: Object) -> bool:
         meta = manifest["metadata"]
@@ -115,16 +144,13 @@ class Client:
         content_type: str = "application/json", accept: str = "application/json", missing_is_fine: bool = True,
         conflict_is_fine: bool = False, bad_request_is_fine: bool = False,
     ) -> tuple[int, bytes, dict[str, str]]:
+        response = self._send(method, path, body, query=query, content_type=content_type, accept=accept)
         try:
-            request = self._api.param_serialize(
-                method, path, query_params=[*query], body=body, auth_settings=["BearerToken"],
-                header_params={"Accept": accept, "Content-Type": content_type},
-            )
-            response = self._api.call_api(*request, _request_timeout=TIMEOUT)
+            # Read to its end, the connection goes back into the pool.
             data = response.read()
-        except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
-            raise Unavailable(f"the API server cannot be reached: {type(error).__name__}") from error
-        status, headers = int(response.status), dict(response.getheaders() or {})
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise _unreachable(error) from error
+        status, headers = int(response.status), dict(response.headers)
         fine = (
             status < 300 or (status == 404 and missing_is_fine) or (status == 409 and conflict_is_fine)
             or (status == 400 and bad_request_is_fine)
@@ -132,6 +158,41 @@ class Client:
         if not fine:
             _raise(status, data, headers)
         return status, data, headers
+
+    def _send(
+        self, method: str, path: str, body: Any = None, *, query: Sequence[tuple[str, str]] = (),
+        content_type: str = "application/json", accept: str = "application/json",
+        timeout: tuple[int, int] = TIMEOUT,
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer, whatever its status, with its body unread. Raises Unavailable where there is none."""
+        try:
+            request = self._api.param_serialize(
+                method, path, query_params=[*query], body=body, auth_settings=["BearerToken"],
+                header_params={"Accept": accept, "Content-Type": content_type},
+            )
+            answer: urllib3.BaseHTTPResponse = self._api.call_api(*request, _request_timeout=timeout).response
+        except (urllib3.exceptions.HTTPError, client.ApiException, OSError) as error:
+            raise _unreachable(error) from error
+        return answer
+
+
+def _load_users_configuration(configuration: client.Configuration) -> None:
+    try:
+        config.load_kube_config(client_configuration=configuration)
+    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
+        raise Unavailable(f"no cluster can be found: {' '.join(str(error).split())}") from None
+
+
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines of a stream, each as soon as it is complete. A last one that is not is left out."""
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from filter(None, lines)
+
+
+def _unreachable(error: Exception) -> Unavailable:
+    return Unavailable(f"the API server cannot be reached: {type(error).__name__}")
 
 
 def _raise(status: int, body: bytes, headers: dict[str, str]) -> None:

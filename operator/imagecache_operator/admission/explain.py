@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `match`: which cache the Pods of a file would start from, and why not from the others.
+
+It asks the very function that the webhook asks, about the caches of the cluster as they are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TextIO
+
+import click
+
+from imagecache_operator import names
+from imagecache_operator.admission.workloads import InvalidFile, Workload, workloads
+from imagecache_operator.cluster import reading
+from imagecache_operator.cluster.api import Api, ClusterError, Rejected
+from imagecache_operator.planning.matching import Candidate, Match, Offer, match, offer, wish
+from imagecache_operator.planning.wording import printable, size
+
+DEFAULT_NAMESPACE = "default"
+
+
+@click.command("match")
+@click.option("-f", "--filename", "file", type=click.File(encoding="utf-8"), required=True, metavar="FILE",
+              help="YAML or JSON with Pods, or with what makes Pods; - for standard input.")
+@click.option("-n", "--namespace", metavar="NAME", help="Of Pods that name none. [default: default]")
+def explain(file: TextIO, namespace: str | None) -> None:
+    """Tell which cache a Pod would start from, image by image, and why not from the others."""
+    # Imported here, so that --help of everything does not wait for it.
+    from imagecache_operator.cluster.client import Client
+
+    try:
+        found = workloads(file.read())
+    except (InvalidFile, UnicodeDecodeError) as error:
+        words = str(error) if isinstance(error, InvalidFile) else "neither YAML nor JSON: it is not text"
+        raise click.ClickException(f"{file.name}: {printable(words, 300)}") from None
+    try:
+        api = Client(connections=1)
+        offers = [offer(reading.cache(obj)) for obj in api.list(names.KIND)]
+        asking = {n: _asks(api, n) for n in {_namespace(w, namespace) for w in found}}
+    except ClusterError as error:
+        raise click.ClickException(str(error)) from None
+    for number, workload in enumerate(found):
+        if number:
+            click.echo()
+        for line in explained(workload, offers, asking[_namespace(workload, namespace)]):
+            click.echo(line)
+
+
+def _namespace(workload: Workload, given: str | None) -> str:
+    return workload.namespace or given or DEFAULT_NAMESPACE
+
+
+def _asks(api: Api, namespace: str) -> bool:
+    """Whether the namespace asks for its Pods. Not everybody may read namespaces: then it is taken not to."""
+    try:
+        found = api.get("Namespace", namespace)
+    except Rejected:
+        return False
+    return ((found or {}).get("metadata", {}).get("labels") or {}).get(names.LABEL_INJECT) == names.AUTO
+
+
+def explained(workload: Workload, offers: list[Offer], auto: bool) -> Iterator[str]:
+    """The lines. `auto` as for `match`."""
+    title = printable(workload.title)
+    if wish(workload.pod, auto) is None:
+        yield f"{title}: left alone, nobody asks for a cache."
+        yield f"With the annotation {names.ANNOTATION_CACHE}: {names.AUTO} it would be:"
+        auto = True
+    decided = match(workload.pod, offers, auto)
+    if decided.left_alone:
+        yield f"{title}: left alone: {decided.left_alone}"
+        return
+    if decided.chosen is None:
+        yield f"{title}: starts without a cache: {decided.missed}"
+    else:
+        yield f"{title}: starts from ImageCache {decided.chosen.offer.cache}"
+    yield from _images(decided)
+    for loser in decided.losers:
+        yield f"  not {loser.offer.cache}: {loser.loses}"
+
+
+def _images(decided: Match) -> Iterator[str]:
+    width = max((len(image) for image in decided.images), default=0)
+    for image in decided.images:
+        yield f"  {image.ljust(width)}  {_source(decided.chosen, image)}"
+
+
+def _source(chosen: Candidate | None, image: str) -> str:
+    cached = chosen.found.get(image) if chosen else None
+    return f"from the cache ({size(cached.size)})" if cached else "from its registry"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps somebody told of all objects of a kind: a list, then a watch, then again.
+
+For programs that answer at once and may not ask the API server for each answer; `admission/webhook.py` runs it in a
+thread. The operator itself has kopf for this.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Protocol
+
+from imagecache_operator.cluster.api import ClusterError, Object, Objects, Rejected, Unavailable
+
+log = logging.getLogger(__name__)
+
+# A dead connection is noticed soon after this; asking anew from the same version costs one request.
+WATCH_SECONDS = 60
+PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, after the first, the second, … failure in a row
+_GONE = 410
+
+
+class Watched(Protocol):
+    """What it needs of an API server; `client.Client` has it."""
+
+    def list_versioned(self, kind: str) -> tuple[Objects, str]:
+        """All objects, and the version from which to watch."""
+
+    def watch(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        """What happens after that version."""
+
+
+class Listener(Protocol):
+    """Who is told. It is called from the thread that `follow` runs in."""
+
+    def replace(self, objects: Objects) -> None:
+        """These are all objects there are."""
+
+    def changed(self, obj: Object) -> None:
+        """This one is new, or another than before."""
+
+    def deleted(self, obj: Object) -> None:
+        """This one is gone."""
+
+
+def follow(api: Watched, kind: str, listener: Listener, stop: threading.Event) -> None:
+    """Runs until `stop`. While the API server cannot be reached nobody is told anything: the last state holds."""
+    failures = 0
+    while not stop.is_set():
+        try:
+            objects, version = api.list_versioned(kind)
+            listener.replace(objects)
+            while not stop.is_set():
+                version = _watch(api, kind, version, listener, stop)
+                failures = 0
+                # A server that ends each watch at once is not asked without a pause. What happens now is told later.
+                stop.wait(PAUSES[0])
+        except ClusterError as error:
+            pause = PAUSES[min(failures, len(PAUSES) - 1)]
+            failures += 1
+            level = logging.DEBUG if isinstance(error, _TooOld) else logging.WARNING
+            log.log(level, "%s cannot be watched, trying again in %.0f s: %s", kind, pause, error)
+            stop.wait(pause)
+
+
+class _TooOld(Unavailable):
+    """The server does not know the version any more: only a list helps."""
+
+
+def _watch(api: Watched, kind: str, version: str, listener: Listener, stop: threading.Event) -> str:
+    """One watch, to its end. The version it has come to."""
+    for event, obj in api.watch(kind, version, WATCH_SECONDS):
+        if stop.is_set():
+            break
+        if event == "ERROR":
+            words = str(obj.get("message") or "the watch failed")
+            raise _TooOld(words) if obj.get("code") == _GONE else Rejected(words)
+        version = str((obj.get("metadata") or {}).get("resourceVersion") or version)
+        if event in ("ADDED", "MODIFIED"):
+            listener.changed(obj)
+        elif event == "DELETED":
+            listener.deleted(obj)
+    return version
