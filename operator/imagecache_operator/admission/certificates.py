@@ -18,16 +18,21 @@ class Certificates:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loaded: tuple[bytes, bytes] | None = None
+        self._trouble = ""
         self.context = _empty_context()
 
     def load(self) -> bool:
         """Take the files where they are others than before; whether there is a certificate to serve with."""
+        trouble = ""
         try:
             self._load()
         except FileNotFoundError:
-            log.debug("no certificate in %s", self._folder)
+            trouble = "" if self._loaded is None else "it is gone"
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            log.warning("the certificate in %s cannot be used: %s", self._folder, _words(error))
+            trouble = _words(error)
+        if trouble and trouble != self._trouble:  # once, not at each look
+            log.warning("the certificate in %s cannot be used: %s", self._folder, trouble)
+        self._trouble = trouble
         return self._loaded is not None
 
     def _load(self) -> None:

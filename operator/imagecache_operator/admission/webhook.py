@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -19,8 +21,17 @@ def run(api: Watched, certificates: Path, port: int) -> None:
     """Run until SIGTERM or SIGINT. Raises OSError where the port is taken."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings would repeat ours
     store, stop = Store(), threading.Event()
+
+    def watch() -> None:
+        try:
+            follow(api, names.KIND, store, stop)
+        finally:
+            # It ends before its time by a mistake of ours only. To answer from what gets older and older would hide it.
+            if not stop.is_set():
+                os.kill(os.getpid(), signal.SIGTERM)
+
     # A daemon: at the end a watch that waits for its next event is not waited for.
-    threading.Thread(target=follow, args=(api, names.KIND, store, stop), name="watch", daemon=True).start()
+    threading.Thread(target=watch, name="watch", daemon=True).start()
     try:
         asyncio.run(serve(store, Certificates(certificates), port))
     finally:

@@ -207,11 +207,14 @@ def _raise(status: int, body: bytes, headers: dict[str, str]) -> None:
     raise Rejected(_message(body))
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes) -> Object:
     try:
-        return json.loads(body)
+        found = json.loads(body)
     except ValueError as error:
         raise Unavailable("the API server's answer is not JSON") from error
+    if not isinstance(found, dict):
+        raise Unavailable("the API server's answer is no object")
+    return found
 
 
 def _message(body: bytes) -> str:

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""List and watch through the real client, against an API server in all kinds of trouble."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from imagecache_operator import names
+from imagecache_operator.cluster import watching
+from imagecache_operator.cluster.client import Client
+
+from tests.support.scripted_api import Answer, ScriptedApi, event, listed, running, watched
+
+
+def obj(name: str, version: str, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": version}, **more}
+
+
+class Told:
+    """A listener that keeps what it is told, and says when that is what a test waits for."""
+
+    def __init__(self) -> None:
+        self.state: dict[str, str] = {}
+        self.lists = 0
+        self._changed = threading.Condition()
+
+    def replace(self, objects: list[dict[str, Any]]) -> None:
+        with self._changed:
+            self.lists += 1
+            self.state = {o["metadata"]["name"]: o["metadata"]["resourceVersion"] for o in objects}
+            self._changed.notify_all()
+
+    def changed(self, obj: dict[str, Any]) -> None:
+        with self._changed:
+            self.state[obj["metadata"]["name"]] = obj["metadata"]["resourceVersion"]
+            self._changed.notify_all()
+
+    def deleted(self, obj: dict[str, Any]) -> None:
+        with self._changed:
+            del self.state[obj["metadata"]["name"]]
+            self._changed.notify_all()
+
+    def wait(self, lists: int = 1, **state: str) -> None:
+        with self._changed:
+            arrived = self._changed.wait_for(lambda: (self.lists, self.state) == (lists, state), timeout=20)
+        assert arrived, (self.lists, self.state)
+
+
+@contextmanager
+def followed(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+    monkeypatch.setattr(watching, "PAUSES", (0.01, 0.02))
+    told, stop = Told(), threading.Event()
+    thread = threading.Thread(
+        target=watching.follow, args=(Client(api.configuration, 1), names.KIND, told, stop), daemon=True,
+    )
+    thread.start()
+    try:
+        yield told
+    finally:
+        stop.set()
+        api.over.set()
+        thread.join(20)
+        assert not thread.is_alive(), "it ends with the watch that it is in"
+
+
+def test_events_follow_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = watched(
+        event("ADDED", obj("b", "11")), event("MODIFIED", obj("a", "12")), event("DELETED", obj("b", "13")),
+        event("ADDED", obj("c", "14")),
+    )
+    with running([listed("10", obj("a", "1"))], events) as api, followed(api, monkeypatch) as told:
+        told.wait(a="12", c="14")
+        assert api.asked[0] == "10"
+
+
+def test_a_watch_that_ends_is_taken_up_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(
+        [listed("10", obj("a", "1"))],
+        watched(event("MODIFIED", obj("a", "12"))), watched(), watched(event("BOOKMARK", {"metadata": {
+            "resourceVersion": "20"}})), watched(event("MODIFIED", obj("a", "21"))),
+    ) as api, followed(api, monkeypatch) as told:
+        told.wait(a="21")
+        assert api.asked[:4] == ["10", "12", "12", "20"]
+
+
+def test_lines_come_in_any_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = event("ADDED", obj("é", "11")) + b"\n" + event("ADDED", obj("b", "12"))
+    pieces = watched(*(whole[n:n + 7] for n in range(0, len(whole), 7)))
+    with running([listed("10")], pieces) as api, followed(api, monkeypatch) as told:
+        told.wait(**{"é": "11", "b": "12"})
+
+
+GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+TROUBLE = {
+    "a version too old, in the watch": watched(event("ERROR", GONE)),
+    "a version too old, at once": Answer(410, GONE),
+    "an error of another kind": watched(event("ERROR", {"code": 500, "message": "etcd is away"})),
+    "an error without words": watched(event("ERROR", {})),
+    "the server is ill": Answer(503, {"message": "later"}),
+    "nobody may watch": Answer(403, {"message": "no"}),
+    "a watch that breaks off": watched(event("ADDED", obj("x", "11"))[:20], cut=True),
+    "lines that are not JSON": watched(b"<html>\n"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
+def test_after_trouble_everything_is_listed_again(trouble: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(
+        [listed("10", obj("a", "1"), obj("gone", "2")), listed("30", obj("a", "25"))], trouble,
+        watched(event("MODIFIED", obj("a", "31"))),
+    ) as api, followed(api, monkeypatch) as told:
+        told.wait(lists=2, a="31")
+        assert api.asked[:2] == ["10", "30"]
+
+
+def test_while_nothing_can_be_listed_the_last_state_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    ill = Answer(500, {"message": "ill"})
+    with running(
+        [listed("10", obj("a", "1")), ill, ill, Answer(401, {}), Answer(200, "no list"), listed("40", obj("a", "40"))],
+        watched(event("ERROR", GONE)),
+    ) as api, followed(api, monkeypatch) as told:
+        told.wait(lists=2, a="40")
+        assert len(api.lists) == 1, "each of the others was asked for"
