@@ -62,6 +62,14 @@ def test_users_can_look_up_what_they_may_annotate(name: str) -> None:
     assert name in read("docs", "reference", "imagecache.md")
 
 
+@pytest.mark.parametrize("key", [
+    names.ANNOTATION_CACHE, names.ANNOTATION_CACHE_ALIAS, names.LABEL_INJECT, names.ANNOTATION_INJECTED,
+    names.LABEL_NOT_INJECTED, names.ANNOTATION_NOT_INJECTED,
+])
+def test_users_can_look_up_every_mark_of_injection(key: str) -> None:
+    assert f"`{key}`" in read("docs", "reference", "injection.md")
+
+
 def paths_named_in(document: str) -> set[str]:
     """Whatever stands in backticks and looks like a path: a file with an ending that we use, or one of our folders."""
     found = set(re.findall(r"`([\w./-]+)`", document))
@@ -82,7 +90,7 @@ def test_the_front_page_names_only_what_exists() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(
-    p.relative_to(PACKAGE).as_posix() for folder in ("planning", "cluster", "controller")
+    p.relative_to(PACKAGE).as_posix() for folder in ("planning", "cluster", "controller", "admission")
     for p in (PACKAGE / folder).glob("*.py") if p.name not in ("__init__.py",)
 ))
 def test_every_module_says_why_it_exists(module: str) -> None:

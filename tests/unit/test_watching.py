@@ -88,10 +88,10 @@ def test_a_watch_that_ends_is_taken_up_where_it_ended(monkeypatch: pytest.Monkey
 
 
 def test_lines_come_in_any_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = event("ADDED", obj("é", "11")) + b"\n" + event("ADDED", obj("b", "12"))
+    whole = event("ADDED", obj("ü", "11")) + b"\n" + event("ADDED", obj("b", "12"))
     pieces = watched(*(whole[n:n + 7] for n in range(0, len(whole), 7)))
     with running([listed("10")], pieces) as api, followed(api, monkeypatch) as told:
-        told.wait(**{"é": "11", "b": "12"})
+        told.wait(ü="11", b="12")
 
 
 GONE = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}

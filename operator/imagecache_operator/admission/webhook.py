@@ -16,6 +16,8 @@ from imagecache_operator.admission.server import serve
 from imagecache_operator.admission.store import Store
 from imagecache_operator.cluster.watching import Watched, follow
 
+log = logging.getLogger(__name__)
+
 
 def run(api: Watched, certificates: Path, port: int) -> None:
     """Run until SIGTERM or SIGINT. Raises OSError where the port is taken."""
@@ -25,10 +27,10 @@ def run(api: Watched, certificates: Path, port: int) -> None:
     def watch() -> None:
         try:
             follow(api, names.KIND, store, stop)
-        finally:
-            # It ends before its time by a mistake of ours only. To answer from what gets older and older would hide it.
-            if not stop.is_set():
-                os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            # A mistake of ours. To answer from what gets older and older would hide it: the Pod starts again.
+            log.exception("the watch has ended")
+            os.kill(os.getpid(), signal.SIGTERM)
 
     # A daemon: at the end a watch that waits for its next event is not waited for.
     threading.Thread(target=watch, name="watch", daemon=True).start()

@@ -179,8 +179,11 @@ class Client:
 def _load_users_configuration(configuration: client.Configuration) -> None:
     try:
         config.load_kube_config(client_configuration=configuration)
-    except (config.ConfigException, OSError, ValueError, yaml.YAMLError) as error:
-        raise Unavailable(f"no cluster can be found: {' '.join(str(error).split())}") from None
+    except config.ConfigException as error:
+        raise Unavailable(f"no cluster can be found: {error}") from None
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, yaml.YAMLError) as error:
+        # What the client makes of a file that is none of its kind.
+        raise Unavailable(f"no cluster can be found: the kubeconfig is broken ({type(error).__name__})") from None
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -128,7 +128,7 @@ def test_a_reason_is_one_short_line() -> None:
     assert len(reason) <= 300
 
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 KEYS = st.one_of(TEXT, st.sampled_from(["a/b", "a~b", "~1", *MARKS, names.LABEL_NOT_INJECTED]))
 MAPS = st.none() | st.dictionaries(KEYS, TEXT, max_size=3)
 REFERENCES = st.sampled_from([TRAIN, "busybox", "busybox:latest", "alpine", "no image!", "", None])
@@ -141,7 +141,8 @@ CONTAINERS = st.lists(st.fixed_dictionaries({"name": TEXT}, optional={"image": R
 
 @st.composite
 def pods(draw: st.DrawFn) -> dict[str, Any]:
-    meta = draw(st.fixed_dictionaries({}, optional={"labels": MAPS, "annotations": MAPS, "name": TEXT}))
+    optional: dict[str, st.SearchStrategy[Any]] = {"labels": MAPS, "annotations": MAPS, "name": TEXT}
+    meta: dict[str, Any] = draw(st.fixed_dictionaries({}, optional=optional))
     asks = draw(st.sampled_from(["auto", "ml", "gone", "none", ""]))
     if draw(st.booleans()):
         meta["annotations"] = {**(meta.get("annotations") or {}), names.ANNOTATION_CACHE: asks}

@@ -99,7 +99,7 @@ def test_an_image_counts_once_however_it_is_written() -> None:
 
 def test_one_image_by_tag_and_by_digest_is_taken_once() -> None:
     by_digest = f"busybox@{digest('image busybox')}"
-    same = {"carrier": digest("c"), "digest": digest("image busybox")}
+    same: dict[str, Any] = {"carrier": digest("c"), "digest": digest("image busybox")}
     found = matched(
         pod("busybox", TRAIN, by_digest), cache("ml", image("busybox", **same), TRAIN, image(by_digest, **same)),
     ).chosen
