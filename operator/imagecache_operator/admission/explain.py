@@ -82,9 +82,10 @@ def explained(workload: Workload, offers: list[Offer], auto: bool) -> Iterator[s
 
 
 def _images(decided: Match) -> Iterator[str]:
-    width = max((len(image) for image in decided.images), default=0)
-    for image in decided.images:
-        yield f"  {image.ljust(width)}  {_source(decided.chosen, image)}"
+    shown = {image: printable(image, 300) for image in decided.images}
+    width = max(map(len, shown.values()), default=0)
+    for image, words in shown.items():
+        yield f"  {words.ljust(width)}  {_source(decided.chosen, image)}"
 
 
 def _source(chosen: Candidate | None, image: str) -> str:

@@ -14,6 +14,7 @@ import signal
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from imagecache_operator.admission.certificates import Certificates
 from imagecache_operator.admission.review import UnreadableReview, answer
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 LARGEST_BODY = 3 * 1024 * 1024
 # An answer is awaited for two seconds; longer than that nobody waits for one at the end.
 LAST_ANSWERS = 3.0
+# An API server drops connections that were idle for 90 s. Were we the first to, a review could meet the closing one.
+KEEP_ALIVE = 120.0
+_THEIRS = (HttpProcessingError, web.RequestPayloadError, ConnectionError)
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    runner = web.AppRunner(application(store), access_log=None, shutdown_timeout=LAST_ANSWERS)
+    runner = web.AppRunner(
+        application(store), access_log=None, shutdown_timeout=LAST_ANSWERS, keepalive_timeout=KEEP_ALIVE,
+        logger=_http_log(), auto_decompress=False,  # reviews are not compressed; a body that says it is may be a bomb
+    )
     await runner.setup()
     work = asyncio.create_task(_work(runner, certificates, port, host, intervals))
     ended = asyncio.create_task(stop.wait())
@@ -80,6 +87,18 @@ async def serve(
         for task in (work, ended):
             task.cancel()
         await runner.cleanup()
+
+
+def _http_log() -> logging.Logger:
+    """Of the HTTP server: mistakes of ours. To tell of whoever speaks no HTTP (he gets a 400) or hangs up would let
+    anybody fill the log."""
+    found = log.getChild("http")
+    found.addFilter(_is_ours)
+    return found
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], _THEIRS))
 
 
 async def _work(

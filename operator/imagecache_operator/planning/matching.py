@@ -128,7 +128,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Match:
-    """What becomes of a Pod.
+    """What becomes of a Pod. `images` are its images as it writes them, each image once.
 
     `left_alone`: why nothing is to be done at all (`told`: whoever made the Pod asked for it and should hear of it);
     else `chosen`; else `missed` says why there is none. `losers` are all other caches, each with its reason; none
@@ -169,7 +169,7 @@ def match(pod: Pod, offers: Iterable[Offer], auto: bool = False) -> Match:
         Candidate(c.offer, c.found, _worse(c, best)) for c in ranked if best is not None and c is not best
     ]
     return Match(
-        tuple(text for text, _ in images), best, tuple(sorted(losers, key=lambda c: c.offer.cache)),
+        tuple(images), best, tuple(sorted(losers, key=lambda c: c.offer.cache)),
         missed="" if best else _missed(wanted, judged),
     )
 
@@ -195,20 +195,20 @@ def _unfit(pod: Pod) -> str:
     return ""
 
 
-def _distinct(pod: Pod) -> list[tuple[str, Reference]]:
-    """The Pod's images, in its words, but each once; what is no reference is left out, as no cache can have it."""
-    found: dict[str, tuple[str, Reference]] = {}
+def _distinct(pod: Pod) -> dict[str, Reference | None]:
+    """The Pod's images in its words, each image once; None for what is no reference: no cache has it."""
+    found: dict[str, tuple[str, Reference | None]] = {}
     for text in pod.images:
         try:
             reference = parse(text)
+            found.setdefault(reference.canonical, (text, reference))
         except InvalidReference:
-            continue
-        found.setdefault(reference.canonical, (text, reference))
-    return list(found.values())
+            found.setdefault(text, (text, None))
+    return dict(found.values())
 
 
-def _found(images: list[tuple[str, Reference]], offered: Offer) -> dict[str, CachedImage]:
-    pairs = ((text, offered.find(reference)) for text, reference in images)
+def _found(images: dict[str, Reference | None], offered: Offer) -> dict[str, CachedImage]:
+    pairs = ((text, offered.find(reference)) for text, reference in images.items() if reference is not None)
     return {text: image for text, image in pairs if image is not None}
 
 

@@ -70,6 +70,27 @@ class Caller:
         ):
             return answer.status, await answer.text()
 
+    async def raw(self, sent: bytes, tls: bool) -> bytes:
+        """What comes back for these bytes, until the other side has had enough."""
+        reader, writer = await asyncio.open_connection(HOST, self._port, ssl=self._context if tls else None)
+        writer.write(sent)
+        if writer.can_write_eof():
+            writer.write_eof()
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    async def abandon(self, sent: bytes) -> None:
+        """Hang up after these bytes."""
+        _, writer = await asyncio.open_connection(HOST, self._port, ssl=self._context)
+        writer.write(sent)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
     async def serial(self) -> int | None:
         """Of the certificate that is served; None while nobody listens."""
         try:
@@ -173,11 +194,17 @@ def test_garbage_is_told_and_hurts_nobody(
         assert (await caller.ask("/mutate", b"{}" + b" " * (LARGEST_BODY - 2)))[0] == 400
         assert (await caller.ask("/mutate"))[0] == 405
         assert (await caller.ask("/nothing"))[0] == 404
-        # Neither TLS nor HTTP.
-        reader, writer = await asyncio.open_connection(HOST, int(caller.url.rpartition(":")[2]))
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        await reader.read()
-        writer.close()
+        for sent in (b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 300):
+            await caller.raw(sent, tls=False)
+        for sent in (b"\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"POST /mutate HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+                     b"GET /" + b"a" * 100_000):
+            assert (await caller.raw(sent, tls=True))[:13].endswith(b" 400 "), sent[:60]
+        head = b"POST /mutate HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+        packed = await caller.raw(head + b"Content-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", tls=True)
+        assert packed.endswith(b"The body is not JSON.\n")
+        chunks = await caller.raw(head + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", tls=True)
+        assert chunks[:13].endswith(b" 400 ")
+        await caller.abandon(head + b"Content-Length: 300\r\n\r\nabc")
         assert (await caller.ask("/mutate", json.dumps(review(pod(TRAIN))).encode()))[0] == 200
 
     run(folder, authority, known(), talk)

@@ -113,6 +113,7 @@ def test_what_is_no_reference_is_in_no_cache(images: list[str]) -> None:
     found = matched(pod(*images), cache("ml", TRAIN))
     assert chosen(found) is None
     assert found.missed == "no ImageCache has any of the Pod's images"
+    assert found.images == tuple(filter(None, images))
 
 
 @pytest.mark.parametrize(("winner", "loser", "words"), [
