@@ -95,5 +95,5 @@ def _unset(field: str, there: dict[str, str] | None, key: str) -> tuple[Operatio
 
 
 def _pointer(field: str, key: str) -> str:
-    """A JSON pointer (RFC 6901), in which ~ and / of a key are written ~0 and ~1."""
-    return f"/metadata/{field}/{key.replace('~', '~0').replace('/', '~1')}"
+    """A JSON pointer (RFC 6901), in which / of a key is written ~1. No key of ours has a ~."""
+    return f"/metadata/{field}/{key.replace('/', '~1')}"
