@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 
@@ -23,6 +23,11 @@ from imagecache_operator.planning.wording import counted, printable, size
 
 VOLUME_PREFIX = "imagecache-"
 MIRROR = "kubernetes.io/config.mirror"
+
+# So many images kubelet pulls for a Pod at once, its own and those from a cache: by default the eleventh within two
+# seconds is refused ("pull QPS exceeded"), and where a cache is gone, its images come first again at each try, so that
+# the Pod's own would never have their turn. One is left for a neighbour.
+MOST_PULLS = 9
 
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 _OUR_VOLUME = re.compile(rf"{VOLUME_PREFIX}[0-9]+")
@@ -111,14 +116,17 @@ class Candidate:
     offer: Offer
     found: dict[str, CachedImage]
     loses: str = ""
+    most: int = MOST_PULLS
 
     @property
     def taken(self) -> tuple[CachedImage, ...]:
-        """What a node takes from it, in the order of first use, each once: an image may go by a tag and by a digest."""
+        """What a node takes from it, in the order of first use, each once: an image may go by a tag and by a digest.
+        Where there are more than `most`, the largest of them."""
         once: dict[tuple[str, str], CachedImage] = {}
         for image in self.found.values():
             once.setdefault((image.reference.carrier_repository, image.carrier), image)
-        return tuple(once.values())
+        largest = sorted(once.values(), key=lambda image: image.size, reverse=True)[:self.most]
+        return tuple(image for image in once.values() if image in largest)
 
     @property
     def size(self) -> int:
@@ -160,13 +168,17 @@ def match(pod: Pod, offers: Iterable[Offer], auto: bool = False) -> Match:
     if unfit := _unfit(pod):
         return Match(left_alone=unfit, told=wish(pod, auto=False) is not None)
     images = _distinct(pod)
-    candidates = [Candidate(o, _found(images, o)) for o in sorted(offers, key=lambda o: o.cache)]
+    most = MOST_PULLS - len(images)
+    if most < 1:
+        too_many = f"it has {len(images)} images, and kubelet pulls no more at once"
+        return Match(left_alone=too_many, told=wish(pod, auto=False) is not None)
+    candidates = [Candidate(o, _found(images, o), most=most) for o in sorted(offers, key=lambda o: o.cache)]
     judged = [_judged(c, wanted) for c in candidates]
     # `sorted` keeps the order by name among equals.
     ranked = sorted((c for c in judged if not c.loses), key=_rank, reverse=True)
     best = ranked[0] if ranked else None
     losers = [c for c in judged if c.loses] + [
-        Candidate(c.offer, c.found, _worse(c, best)) for c in ranked if best is not None and c is not best
+        replace(c, loses=_worse(c, best)) for c in ranked if best is not None and c is not best
     ]
     return Match(
         tuple(images), best, tuple(sorted(losers, key=lambda c: c.offer.cache)),
@@ -220,7 +232,7 @@ def _judged(candidate: Candidate, wanted: str) -> Candidate:
         loses = candidate.offer.unusable
     elif not candidate.found:
         loses = "has none of the Pod's images"
-    return Candidate(candidate.offer, candidate.found, loses)
+    return replace(candidate, loses=loses)
 
 
 def _rank(candidate: Candidate) -> tuple[int, int, datetime]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.cluster import reading
-from imagecache_operator.planning.matching import MIRROR, Match, match, offer
+from imagecache_operator.planning.matching import MIRROR, MOST_PULLS, Match, match, offer
 
 from tests.unit.planning.offers import GIB, TRAIN, cache, digest, image, pod, served
 
@@ -223,3 +223,16 @@ def test_the_order_of_the_caches_does_not_matter_and_everyone_is_accounted_for(
     assert told == {c["metadata"]["name"] for c in caches}
     assert all(c.loses for c in found.losers)
     assert bool(found.missed) == (found.chosen is None)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 1), (4, 4), (5, 4), (8, 1), (9, None), (20, None)])
+def test_kubelet_is_never_asked_for_more_than_it_pulls_at_once(count: int, expected: int | None) -> None:
+    images = [f"r.example/i{n}:1" for n in range(count)]
+    found = matched(pod(*images), cache("all", *(image(i, size=n + 1) for n, i in enumerate(images))))
+    if expected is None:
+        assert (found.chosen, found.told) == (None, True)
+        assert f"has {count} images" in found.left_alone
+    else:
+        assert found.chosen is not None
+        assert [i.size for i in found.chosen.taken] == list(range(count - expected + 1, count + 1)), "the largest"
+        assert len(found.chosen.taken) + count <= MOST_PULLS
