@@ -41,7 +41,9 @@ def main() -> None:
 @main.command()
 @click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
 @click.option("--liveness/--no-liveness", default=True, help="Answer liveness probes on port 8080.")
-def controller(log_level: str, liveness: bool) -> None:
+@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8081, show_default=True,
+              help="Where to serve /metrics, without TLS; 0: nowhere.")
+def controller(log_level: str, liveness: bool, metrics_port: int) -> None:
     """Run the operator: look after every ImageCache of the cluster."""
     # Imported here, so that a builder starts without kopf and the Kubernetes client: less memory, faster.
     from imagecache_operator.cluster.client import Client
@@ -53,7 +55,10 @@ def controller(log_level: str, liveness: bool) -> None:
         settings = Settings.from_environment(os.environ)
     except InvalidSettings as error:
         raise click.ClickException(str(error)) from None
-    operator.run(Client(connections=operator.THREADS), settings, liveness=operator.LIVENESS if liveness else None)
+    operator.run(
+        Client(connections=operator.CONNECTIONS), settings, liveness=operator.LIVENESS if liveness else None,
+        metrics_port=metrics_port,
+    )
 
 
 @main.command()
@@ -61,8 +66,10 @@ def controller(log_level: str, liveness: bool) -> None:
               show_default=True, metavar="FOLDER",
               help="Where tls.crt and tls.key are, or will be; they are read again when they change.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8443, show_default=True, help="Where to answer.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), default=8080, show_default=True,
+              help="Where to serve /metrics, without TLS; 0: nowhere.")
 @click.option("--log-level", default="INFO", show_default=True, help="DEBUG, INFO, WARNING or ERROR.")
-def webhook(certificates: Path, port: int, log_level: str) -> None:
+def webhook(certificates: Path, port: int, metrics_port: int, log_level: str) -> None:
     """Answer the API server: let Pods that ask for it start from a cache."""
     from imagecache_operator.admission.webhook import run
     from imagecache_operator.cluster.api import ClusterError
@@ -70,7 +77,7 @@ def webhook(certificates: Path, port: int, log_level: str) -> None:
 
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     try:
-        run(Client(connections=1), certificates, port)
+        run(Client(connections=1), certificates, port, metrics_port)
     except (ClusterError, OSError) as error:
         raise click.ClickException(str(error)) from None
 

@@ -44,13 +44,15 @@ ANNOTATION_RETRY = f"{GROUP}/retry"
 ANNOTATION_MANIFEST = f"{GROUP}/manifest"
 
 # Written by users: on a Pod the cache to start from (a name, "auto" or "none"; the second key is another product's), on
-# a namespace "auto". Written by the webhook: the cache that it injected, or a label and the reason why it did not.
+# a namespace "auto". Written by the webhook: the cache that it injected, by name and (as a label) by UID, or a label
+# and the reason why it did not.
 ANNOTATION_CACHE = f"{GROUP}/cache"
 ANNOTATION_CACHE_ALIAS = "imagecache.cce.io/specified-name"
 LABEL_INJECT = f"{GROUP}/inject"
 AUTO = "auto"
 NONE = "none"
 ANNOTATION_INJECTED = f"{GROUP}/injected"
+LABEL_INJECTED_FROM = f"{GROUP}/injected-from"  # a name of up to 128 characters is no label's value
 LABEL_NOT_INJECTED = f"{GROUP}/not-injected"
 ANNOTATION_NOT_INJECTED = f"{GROUP}/not-injected-because"
 

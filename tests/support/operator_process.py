@@ -66,7 +66,7 @@ class Installed:
         }))
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "imagecache_operator", "controller", "--no-liveness"],
+                [sys.executable, "-m", "imagecache_operator", "controller", "--no-liveness", "--metrics-port", "0"],
                 # Nothing of this process' own environment: a proxy named there would come between.
                 env={"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **self.environment, **settings},
                 stdout=output, stderr=output, cwd=folder,

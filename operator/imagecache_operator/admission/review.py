@@ -46,8 +46,9 @@ class _Review(BaseModel):
     request: _Request
 
 
-def answer(body: bytes, offers: Sequence[Offer] | None, auto: bool) -> tuple[dict[str, Any], str]:
-    """The answer, and one line for the log. `offers` is None while the caches are not known; `auto` as for `match`.
+def answer(body: bytes, offers: Sequence[Offer] | None, auto: bool) -> tuple[dict[str, Any], str, Injection]:
+    """The answer, one line for the log, and what was decided. `offers` is None while the caches are not known; `auto`
+    as for `match`.
 
     Raises UnreadableReview, and nothing else.
     """
@@ -60,7 +61,7 @@ def answer(body: bytes, offers: Sequence[Offer] | None, auto: bool) -> tuple[dic
     if injection.warning:
         response["warnings"] = [injection.warning]
     review = {"apiVersion": API_VERSION, "kind": "AdmissionReview", "response": response}
-    return review, f"{printable(request.namespace)}/{who}: {injection.words}"
+    return review, f"{printable(request.namespace)}/{who}: {injection.words}", injection
 
 
 def _parse(body: bytes) -> _Request:

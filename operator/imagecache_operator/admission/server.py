@@ -11,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from imagecache_operator.admission.certificates import Certificates
+from imagecache_operator.admission.counters import Counters
 from imagecache_operator.admission.review import UnreadableReview, answer
 from imagecache_operator.admission.store import Store
+from imagecache_operator.exposition import expose
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +42,18 @@ class Intervals:
     present: float = 10.0
 
 
-def application(store: Store) -> web.Application:
+def application(store: Store, counters: Counters) -> web.Application:
     """What is served, without TLS."""
 
     async def mutate(request: web.Request) -> web.Response:
-        auto = request.path == "/mutate/auto"
+        auto, body = request.path == "/mutate/auto", await request.read()
+        began = time.perf_counter()
         try:
-            review, words = answer(await request.read(), store.offers, auto)
+            review, words, injection = answer(body, store.offers, auto)
         except UnreadableReview as error:
             log.warning("%s", error)
             return web.Response(status=400, text=f"{error}\n")
+        counters.count(injection, time.perf_counter() - began)
         log.info("%s", words)
         return web.json_response(review)
 
@@ -63,20 +68,23 @@ def application(store: Store) -> web.Application:
 
 
 async def serve(
-    store: Store, certificates: Certificates, port: int, *, host: str | None = None, intervals: Intervals | None = None,
+    store: Store, certificates: Certificates, port: int, metrics_port: int, *, host: str | None = None,
+    intervals: Intervals | None = None,
 ) -> None:
-    """Answer until SIGTERM or SIGINT. Nothing listens before there is a certificate. Raises OSError where the port
-    is taken."""
+    """Answer until SIGTERM or SIGINT. Nothing listens before there is a certificate, but for `/metrics` at
+    `metrics_port` (0: nowhere). Raises OSError where a port is taken."""
     intervals = intervals or Intervals()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    counters = Counters()
     runner = web.AppRunner(
-        application(store), access_log=None, shutdown_timeout=LAST_ANSWERS, keepalive_timeout=KEEP_ALIVE,
+        application(store, counters), access_log=None, shutdown_timeout=LAST_ANSWERS, keepalive_timeout=KEEP_ALIVE,
         logger=_http_log(), auto_decompress=False,  # reviews are not compressed; a body that says it is may be a bomb
     )
     await runner.setup()
+    metrics = await expose(counters.registry, metrics_port, host) if metrics_port else None
     work = asyncio.create_task(_work(runner, certificates, port, host, intervals))
     ended = asyncio.create_task(stop.wait())
     try:
@@ -87,6 +95,8 @@ async def serve(
         for task in (work, ended):
             task.cancel()
         await runner.cleanup()
+        if metrics:
+            await metrics.cleanup()
 
 
 def _http_log() -> logging.Logger:

@@ -19,8 +19,8 @@ from imagecache_operator.cluster.watching import Watched, follow
 log = logging.getLogger(__name__)
 
 
-def run(api: Watched, certificates: Path, port: int) -> None:
-    """Run until SIGTERM or SIGINT. Raises OSError where the port is taken."""
+def run(api: Watched, certificates: Path, port: int, metrics_port: int) -> None:
+    """Run until SIGTERM or SIGINT. Raises OSError where a port is taken."""
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings would repeat ours
     store, stop = Store(), threading.Event()
 
@@ -35,6 +35,6 @@ def run(api: Watched, certificates: Path, port: int) -> None:
     # A daemon: at the end a watch that waits for its next event is not waited for.
     threading.Thread(target=watch, name="watch", daemon=True).start()
     try:
-        asyncio.run(serve(store, Certificates(certificates), port))
+        asyncio.run(serve(store, Certificates(certificates), port, metrics_port))
     finally:
         stop.set()

@@ -262,6 +262,9 @@ class Status(Model):
     size: str | None = Field(default=None, description="Bytes that the layout takes, of what was asked for.")
     progress: str | None = Field(default=None, description="How far the attempt is, 100 % once the cache is complete.")
     expires_at: datetime | None = Field(default=None, description="When the cache expires.")
+    last_used_time: datetime | None = Field(
+        default=None, description="When a Pod was last made that starts from the cache; up to an hour behind.",
+    )
     volume: VolumeStatus | None = Field(default=None, description="The cache's volume.")
     server: ServerStatus | None = Field(default=None, description="What serves the cache to nodes.")
     attempt: Attempt | None = Field(default=None, description="The latest attempt to build the cache.")

@@ -23,6 +23,7 @@ TIMEOUT = (5, 20)  # seconds to connect, and between two reads
 PAGE = 500
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML, so the body stays JSON
 _METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+_ONE_METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"  # of each event of a watch
 
 
 class Client:
@@ -58,11 +59,21 @@ class Client:
     def watch(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
         """What happens to a kind after `version`, for so many seconds: (type, object), with the API server's types
         ADDED, MODIFIED, DELETED, BOOKMARK, and ERROR with a Status. Raises a ClusterError like every other call."""
-        query = [("watch", "true"), ("resourceVersion", version), ("allowWatchBookmarks", "true")]
+        return self._watch(kind, version, seconds, "application/json", [])
+
+    def watch_metadata(self, kind: str, version: str, seconds: int, selector: str) -> Iterator[tuple[str, Object]]:
+        """The same of those that the label selector finds, with nothing but each object's metadata."""
+        return self._watch(kind, version, seconds, _ONE_METADATA, [("labelSelector", selector)])
+
+    def _watch(
+        self, kind: str, version: str, seconds: int, accept: str, more: Sequence[tuple[str, str]],
+    ) -> Iterator[tuple[str, Object]]:
+        query = [*more, ("watch", "true"), ("resourceVersion", version), ("allowWatchBookmarks", "true")]
         # The server ends the watch; where it is silent for long after that, the connection is dead.
         timeout = (TIMEOUT[0], seconds + TIMEOUT[1])
         response = self._send(
-            "GET", RESOURCES[kind].path(), query=[*query, ("timeoutSeconds", str(seconds))], timeout=timeout,
+            "GET", RESOURCES[kind].path(), query=[*query, ("timeoutSeconds", str(seconds))], accept=accept,
+            timeout=timeout,
         )
         try:
             if response.status >= 300:

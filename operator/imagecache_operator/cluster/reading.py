@@ -24,6 +24,7 @@ from imagecache_operator.planning.observed import (
     ServerPart,
     Volume,
 )
+from imagecache_operator.planning.usage import MarkedPod
 
 Object = dict[str, Any]
 
@@ -238,3 +239,16 @@ def platform(node: Object) -> str:
     """The platform of a node, as images name it."""
     info = node["status"]["nodeInfo"]
     return f"{info['operatingSystem']}/{info['architecture']}"
+
+
+def marked_pod(obj: Object) -> MarkedPod:
+    """From the metadata of a Pod that the webhook has marked."""
+    meta = obj["metadata"]
+    return MarkedPod(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        cache_uid=(meta.get("labels") or {}).get(names.LABEL_INJECTED_FROM, ""),
+        reason=(meta.get("annotations") or {}).get(names.ANNOTATION_NOT_INJECTED, ""),
+    )

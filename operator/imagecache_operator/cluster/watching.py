@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps somebody told of all objects of a kind: a list, then a watch, then again.
+"""Keeps somebody told of all objects of a kind (`follow`: a list, then a watch, then again), or of those that are new
+(`follow_new`: nothing is listed, and nothing is kept).
 
-For programs that answer at once and may not ask the API server for each answer; `admission/webhook.py` runs it in a
-thread. The operator itself has kopf for this.
+For programs that answer at once and may not ask the API server for each answer: `admission/webhook.py` runs `follow` in
+a thread. The operator itself has kopf for this, but for the Pods of other people: `controller/pods.py`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from imagecache_operator.cluster.api import ClusterError, Object, Objects, Rejected, Unavailable
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 WATCH_SECONDS = 60
 PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, after the first, the second, … failure in a row
 _GONE = 410
+# A watch from here begins with everything that there is, as if it were new.
+_EVERYTHING = "0"
 
 
 class Watched(Protocol):
@@ -30,6 +33,13 @@ class Watched(Protocol):
 
     def watch(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
         """What happens after that version."""
+
+
+class WatchedMetadata(Protocol):
+    """What `follow_new` needs of an API server; `client.Client` has it."""
+
+    def watch_metadata(self, kind: str, version: str, seconds: int, selector: str) -> Iterator[tuple[str, Object]]:
+        """What happens after that version, with nothing but metadata; bookmarks too."""
 
 
 class Listener(Protocol):
@@ -58,11 +68,45 @@ def follow(api: Watched, kind: str, listener: Listener, stop: threading.Event) -
                 # A server that ends each watch at once is not asked without a pause. What happens now is told later.
                 stop.wait(PAUSES[0])
         except ClusterError as error:
-            pause = PAUSES[min(failures, len(PAUSES) - 1)]
+            _pause(kind, error, failures, stop)
             failures += 1
-            level = logging.DEBUG if isinstance(error, _TooOld) else logging.WARNING
-            log.log(level, "%s cannot be watched, trying again in %.0f s: %s", kind, pause, error)
-            stop.wait(pause)
+
+
+def follow_new(
+    api: WatchedMetadata, kind: str, selector: str, told: Callable[[Object], None], stop: threading.Event,
+) -> None:
+    """Runs until `stop`. `told` of every object (its metadata) that the label selector finds now or later; of some more
+    than once, after trouble. It is called from the thread that this runs in.
+
+    It needs no right but to watch, and no memory that grows with the number of objects.
+    """
+    version, failures = _EVERYTHING, 0
+    while not stop.is_set():
+        try:
+            for event, obj in api.watch_metadata(kind, version, WATCH_SECONDS, selector):
+                if stop.is_set():
+                    return
+                _raise_error(event, obj)
+                if event == "ADDED":
+                    told(obj)
+                elif event == "BOOKMARK":
+                    # Versions of objects do not come in order at the beginning; a bookmark says that all before it
+                    # was told. One comes before the server ends a watch.
+                    version = _version(obj, version)
+            failures = 0
+            stop.wait(PAUSES[0])
+        except ClusterError as error:
+            if isinstance(error, (Rejected, _TooOld)):
+                version = _EVERYTHING
+            _pause(kind, error, failures, stop)
+            failures += 1
+
+
+def _pause(kind: str, error: ClusterError, failures: int, stop: threading.Event) -> None:
+    pause = PAUSES[min(failures, len(PAUSES) - 1)]
+    level = logging.DEBUG if isinstance(error, _TooOld) else logging.WARNING
+    log.log(level, "%s cannot be watched, trying again in %.0f s: %s", kind, pause, error)
+    stop.wait(pause)
 
 
 class _TooOld(Unavailable):
@@ -74,12 +118,20 @@ def _watch(api: Watched, kind: str, version: str, listener: Listener, stop: thre
     for event, obj in api.watch(kind, version, WATCH_SECONDS):
         if stop.is_set():
             break
-        if event == "ERROR":
-            words = str(obj.get("message") or "the watch failed")
-            raise _TooOld(words) if obj.get("code") == _GONE else Rejected(words)
-        version = str((obj.get("metadata") or {}).get("resourceVersion") or version)
+        _raise_error(event, obj)
+        version = _version(obj, version)
         if event in ("ADDED", "MODIFIED"):
             listener.changed(obj)
         elif event == "DELETED":
             listener.deleted(obj)
     return version
+
+
+def _raise_error(event: str, obj: Object) -> None:
+    if event == "ERROR":
+        words = str(obj.get("message") or "the watch failed")
+        raise _TooOld(words) if obj.get("code") == _GONE else Rejected(words)
+
+
+def _version(obj: Object, before: str) -> str:
+    return str((obj.get("metadata") or {}).get("resourceVersion") or before)

@@ -21,12 +21,16 @@ from functools import partial
 from typing import Any
 
 import kopf
+from aiohttp import web
 
 from imagecache_operator import names
 from imagecache_operator.cluster.api import ClusterError, Rejected, Unavailable
+from imagecache_operator.controller.counters import Counters, PassResult
 from imagecache_operator.controller.injection import Injection
+from imagecache_operator.controller.pods import PodWatch
 from imagecache_operator.controller.reconciler import Pass, Reconciler
 from imagecache_operator.controller.wakeups import Sleeper, Wakeups
+from imagecache_operator.exposition import expose
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +49,11 @@ class Memo:
     executor: Executor
     injection: Injection
     wakeups: Wakeups = field(default_factory=Wakeups)
+    counters: Counters = field(default_factory=Counters)
+    pods: PodWatch | None = None
+    metrics_port: int = 0
     injecting: asyncio.Task[None] | None = None
+    metrics: web.AppRunner | None = None
 
 
 async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
@@ -54,7 +62,7 @@ async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
         ending = asyncio.ensure_future(stopped.wait())
         try:
             while not stopped:
-                done = await _pass(memo, sleeper, name, partial(memo.reconciler.run_once, name, uid))
+                done = await _pass_over(memo, sleeper, name, uid)
                 if done.deleting:
                     return  # `remove` goes on from here
                 await _sleep(sleeper, done.again_in, ending)
@@ -65,8 +73,7 @@ async def live(name: str, uid: str, stopped: Any, memo: Memo, **_: Any) -> None:
 async def remove(name: str, uid: str, memo: Memo, **_: Any) -> None:
     """The deletion: passes until nothing is left. kopf takes our finalizer away when this returns."""
     with memo.wakeups.sleeper(uid) as sleeper:
-        run = partial(memo.reconciler.run_once, name, uid)
-        while not (done := await _pass(memo, sleeper, name, run)).gone:
+        while not (done := await _pass_over(memo, sleeper, name, uid)).gone:
             await _sleep(sleeper, done.again_in, None)
     memo.wakeups.wake_waiting()
 
@@ -84,11 +91,42 @@ async def end_injecting(memo: Memo, **_: Any) -> None:
             await memo.injecting
 
 
+async def begin_watching_pods(memo: Memo, **_: Any) -> None:
+    """Pods that start from a cache wake it, at most once an hour."""
+    if memo.pods:
+        loop = asyncio.get_running_loop()
+        memo.pods.start(lambda uid: loop.call_soon_threadsafe(memo.wakeups.wake, uid))
+
+
+async def end_watching_pods(memo: Memo, **_: Any) -> None:
+    """Nobody is woken any more."""
+    if memo.pods:
+        memo.pods.stop()
+
+
+async def begin_metrics(memo: Memo, **_: Any) -> None:
+    """Serve what is counted, where a port is given. Raises OSError where that is taken: the operator does not start."""
+    if memo.metrics_port:
+        memo.metrics = await expose(memo.counters.registry, memo.metrics_port)
+
+
+async def end_metrics(memo: Memo, **_: Any) -> None:
+    """The port is free again."""
+    if memo.metrics:
+        await memo.metrics.cleanup()
+
+
 async def _keep_injecting(memo: Memo) -> None:
     with memo.wakeups.sleeper(INJECTION) as sleeper:
         while True:
             done = await _pass(memo, sleeper, INJECTION, memo.injection.run_once)
             await _sleep(sleeper, done.again_in, None)
+
+
+async def _pass_over(memo: Memo, sleeper: Sleeper, name: str, uid: str) -> Pass:
+    done = await _pass(memo, sleeper, name, partial(memo.reconciler.run_once, name, uid))
+    memo.counters.saw(uid, done)
+    return done
 
 
 async def _pass(memo: Memo, sleeper: Sleeper, name: str, run: Callable[[], Pass]) -> Pass:
@@ -99,14 +137,17 @@ async def _pass(memo: Memo, sleeper: Sleeper, name: str, run: Callable[[], Pass]
         try:
             done = await asyncio.get_running_loop().run_in_executor(memo.executor, run)
         except ClusterError as error:
+            memo.counters.passed(PassResult.REJECTED if isinstance(error, Rejected) else PassResult.UNAVAILABLE)
             sleeper.failures += 1
             delay = _delay_after(error, sleeper.failures)
             log.warning("%s: %s; looking again in %.1f s", name, error, delay)
             return Pass(again_in=timedelta(seconds=delay))
         except Exception:
             # A bug of ours. The daemon must outlive it: kopf would not start another one for this object.
+            memo.counters.passed(PassResult.FAILED)
             log.exception("%s: the pass failed; looking again in %.0f s", name, LONGEST_DELAY)
             return Pass(again_in=timedelta(seconds=LONGEST_DELAY))
+        memo.counters.passed(PassResult.DONE)
         sleeper.failures = 0
         sleeper.waits_for_others = done.waits_for_others
         return done

@@ -10,15 +10,17 @@ from typing import Any
 import kopf
 
 from imagecache_operator import names
-from imagecache_operator.cluster.api import Api
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller import handlers
 from imagecache_operator.controller.injection import Injection
+from imagecache_operator.controller.pods import PodApi, PodWatch, Uses
 from imagecache_operator.controller.reconciler import Reconciler
 from imagecache_operator.settings import Settings
 
 # Passes that run at once. Each is a handful of small calls, so this is about waiting, not about processors.
 THREADS = 8
+# Beside them there are the two watches of Pods.
+CONNECTIONS = THREADS + 2
 # Children whose changes are worth a pass, as group, version and plural.
 CHILDREN = (
     ("", "v1", "pods"), ("", "v1", "persistentvolumeclaims"), ("", "v1", "services"), ("apps", "v1", "deployments"),
@@ -66,18 +68,26 @@ def registry(home: str) -> kopf.OperatorRegistry:
     for child in CHILDREN:
         kopf.on.event(*child, registry=found)(handlers.wake_owner)
     kopf.on.probe(registry=found)(handlers.healthy)
-    kopf.on.startup(registry=found)(handlers.begin_injecting)
-    kopf.on.cleanup(registry=found)(handlers.end_injecting)
+    for begin in (handlers.begin_metrics, handlers.begin_watching_pods, handlers.begin_injecting):
+        kopf.on.startup(registry=found)(begin)
+    for end in (handlers.end_injecting, handlers.end_watching_pods, handlers.end_metrics):
+        kopf.on.cleanup(registry=found)(end)
     return found
 
 
-def run(api: Api, settings: Settings, *, liveness: str | None = LIVENESS, **kopf_options: Any) -> None:
+def run(
+    api: PodApi, settings: Settings, *, liveness: str | None = LIVENESS, metrics_port: int = 0, **kopf_options: Any,
+) -> None:
     """Run until SIGTERM or SIGINT. Raises ClusterError where the API server cannot be reached at the start."""
     for noisy in ("kopf", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     home = home_uid(api)
     with ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="pass") as executor:
-        memo = handlers.Memo(Reconciler(api, settings, home), executor, Injection(api, settings))
+        uses = Uses()
+        memo = handlers.Memo(
+            Reconciler(api, settings, home, last_used=uses.newest), executor, Injection(api, settings),
+            pods=PodWatch(api, uses), metrics_port=metrics_port,
+        )
         kopf.run(
             registry=registry(home),
             memo=memo,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 
@@ -36,13 +36,19 @@ def _utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Pass:
-    """How a pass ended. `gone`: nothing is left to look after."""
+    """How a pass ended. `gone`: nothing is left to look after. `ended`: the state in which it has put down that the
+    attempt ended."""
 
     again_in: timedelta
     deleting: bool = False
     gone: bool = False
     phase: Phase | None = None
     waits_for_others: bool = False
+    ended: AttemptState | None = None
+
+
+def _never_used(uid: str) -> None:
+    return None
 
 
 class Reconciler:
@@ -51,13 +57,16 @@ class Reconciler:
     def __init__(
         self, api: Api, settings: Settings, home_uid: str, clock: Callable[[], datetime] = _utc_now,
         turn: AbstractContextManager[object] | None = None,
+        last_used: Callable[[str], datetime | None] = _never_used,
     ) -> None:
-        """`turn` is held by the one pass that announces an attempt (a lock of its own if none is given)."""
+        """`turn` is held by the one pass that announces an attempt (a lock of its own if none is given). `last_used`
+        knows when the newest Pod was made that starts from the cache of a UID."""
         self._api = api
         self._settings = settings
         self._home = home_uid
         self._clock = clock
         self._turn = turn or Lock()
+        self._last_used = last_used
 
     def run_once(self, name: str, uid: str) -> Pass:
         """One pass. Raises `cluster.api.Unavailable` or `Rejected` where it could not even look."""
@@ -76,6 +85,7 @@ class Reconciler:
         seen = observe(self._api, name, uid, self._home, self._settings.namespace)
         if seen is None:
             return Pass(again_in=timedelta(0), deleting=True, gone=True)
+        seen = replace(seen, last_used=self._last_used(uid))
         # Whole seconds, because that is what comes back from the API server: a finer time would differ for ever.
         now = self._clock().replace(microsecond=0)
         todo = plan(seen, self._settings, now)
@@ -99,7 +109,7 @@ class Reconciler:
                 return Pass(again_in=timedelta(0), deleting=seen.cache.deleting, phase=todo.status.phase)
         return Pass(
             again_in=todo.again_in, deleting=seen.cache.deleting, gone=todo.gone, phase=todo.status.phase,
-            waits_for_others=todo.waits_for_others,
+            waits_for_others=todo.waits_for_others, ended=_ended(seen.cache, todo),
         )
 
     def _carry_out(self, todo: Plan) -> None:
@@ -136,6 +146,14 @@ class Reconciler:
 def _announces(cache: Cache, todo: Plan) -> bool:
     new = todo.status.attempt
     return new is not None and new != cache.status.attempt and new.state is AttemptState.STARTING
+
+
+def _ended(cache: Cache, todo: Plan) -> AttemptState | None:
+    """The state of an attempt whose end was not in the status that was read; None where it goes on, or was there."""
+    before, now = cache.status.attempt, todo.status.attempt
+    if now is None or now.finished_at is None or (before is not None and before.finished_at == now.finished_at):
+        return None
+    return now.state
 
 
 def _status_manifest(cache: Cache, status: Status) -> Object:

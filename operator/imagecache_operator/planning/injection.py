@@ -10,26 +10,41 @@ that cannot be pulled is an event, nothing more.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
-from imagecache_operator.planning.matching import VOLUME_PREFIX, CachedImage, Candidate, Match
+from imagecache_operator.planning.matching import VOLUME_PREFIX, CachedImage, Candidate, Match, Missed
 from imagecache_operator.planning.wording import counted, printable
 
 Operation = dict[str, Any]
 
-_LONGEST_REASON = 300
+LONGEST_REASON = 300
+
+
+class Result(StrEnum):
+    """What became of a Pod, as the metrics count it."""
+
+    HIT = "hit"
+    MISS = "miss"
+    LEFT_ALONE = "left_alone"
 
 
 @dataclass(frozen=True)
 class Injection:
     """What the webhook answers. `patch` may be empty, and so may `warning`, which whoever makes the Pod gets to read;
-    `words` are for the log."""
+    `words` are for the log.
+
+    `result`, `why` (of a miss) and `size` (bytes of a hit's images on the cache's volume) are for the metrics.
+    """
 
     patch: tuple[Operation, ...]
     words: str
     warning: str = ""
+    result: Result = Result.LEFT_ALONE
+    why: Missed | None = None
+    size: int = 0
 
 
 def inject(pod: Pod, match: Match) -> Injection:
@@ -38,28 +53,32 @@ def inject(pod: Pod, match: Match) -> Injection:
         warning = f"starts without an image cache: {match.left_alone}" if match.told else ""
         return Injection((), f"left alone: {match.left_alone}", warning)
     if match.chosen is None:
-        return _not_injected(pod, match.missed)
-    cache = match.chosen.offer.cache
+        return _not_injected(pod, match)
+    cache, uid = match.chosen.offer.cache, match.chosen.offer.uid
     # The marks of a miss are those of the Pod that this one was copied from.
     patch = (
         *_volumes(pod, match.chosen),
         *_set("annotations", pod.metadata.annotations, {names.ANNOTATION_INJECTED: cache}),
         *_unset("annotations", pod.metadata.annotations, names.ANNOTATION_NOT_INJECTED),
+        *_set("labels", pod.metadata.labels, {names.LABEL_INJECTED_FROM: uid}),
         *_unset("labels", pod.metadata.labels, names.LABEL_NOT_INJECTED),
     )
     had, wanted = len(match.chosen.found), len(match.images)
-    return Injection(patch, f"starts from ImageCache {cache}: {had} of {counted(wanted, 'image')}")
+    words = f"starts from ImageCache {cache}: {had} of {counted(wanted, 'image')}"
+    return Injection(patch, words, result=Result.HIT, size=match.chosen.size)
 
 
-def _not_injected(pod: Pod, why: str) -> Injection:
+def _not_injected(pod: Pod, match: Match) -> Injection:
     """A Pod that asked and gets nothing: a label to find it by, the reason, and no mark of a former hit."""
-    reason = printable(why, _LONGEST_REASON)
+    reason = printable(match.missed, LONGEST_REASON)
     patch = (
         *_set("labels", pod.metadata.labels, {names.LABEL_NOT_INJECTED: "true"}),
         *_set("annotations", pod.metadata.annotations, {names.ANNOTATION_NOT_INJECTED: reason}),
         *_unset("annotations", pod.metadata.annotations, names.ANNOTATION_INJECTED),
+        *_unset("labels", pod.metadata.labels, names.LABEL_INJECTED_FROM),
     )
-    return Injection(patch, f"not injected: {reason}", f"starts without an image cache: {reason}")
+    words, warning = f"not injected: {reason}", f"starts without an image cache: {reason}"
+    return Injection(patch, words, warning, Result.MISS, match.why)
 
 
 def _volumes(pod: Pod, chosen: Candidate) -> tuple[Operation, ...]:

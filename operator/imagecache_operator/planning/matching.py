@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from functools import cached_property
 
 from imagecache_operator import names
@@ -33,6 +34,20 @@ _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 _OUR_VOLUME = re.compile(rf"{VOLUME_PREFIX}[0-9]+")
 
 
+class Missed(StrEnum):
+    """Why a Pod that asked gets nothing, in one word of a closed set: the metrics count by it."""
+
+    NO_CACHE = "no_such_cache"
+    NO_IMAGE = "images_not_cached"
+    DELETING = "deleting"
+    INVALID = "invalid_spec"
+    PRIVATE = "private"
+    NOT_WANTED = "not_to_be_served"
+    NOT_AVAILABLE = "not_available"
+    NOT_SERVED = "not_served_now"
+    NOT_PREPARED = "not_prepared"
+
+
 @dataclass(frozen=True)
 class CachedImage:
     """An image as a cache has it. `digest` is what its reference resolved to, `carrier` what nodes take it by."""
@@ -45,13 +60,16 @@ class CachedImage:
 
 @dataclass(frozen=True)
 class Offer:
-    """What matters of one ImageCache. `unusable` says why no Pod can start from it now; empty where Pods can."""
+    """What matters of one ImageCache. `unusable` says why no Pod can start from it now; empty where Pods can. `why` is
+    the same in one word."""
 
     cache: str
+    uid: str
     created: datetime
     address: str
     images: tuple[CachedImage, ...]
     unusable: str = ""
+    why: Missed | None = None
 
     def find(self, wanted: Reference) -> CachedImage | None:
         """The cached image that is `wanted`. With a digest that alone decides, beside the name; a tag may also be
@@ -84,29 +102,32 @@ def offer(cache: Cache) -> Offer:
             images.append(CachedImage(parse(image.reference), image.digest, image.carrier, image.size or 0))
         except InvalidReference:
             continue
-    return Offer(cache.name, cache.created, server.address if server else "", tuple(images), _unusable(cache, images))
+    why, unusable = _unusable(cache, images) or (None, "")
+    address = server.address if server else ""
+    return Offer(cache.name, cache.uid, cache.created, address, tuple(images), unusable, why)
 
 
-def _unusable(cache: Cache, images: list[CachedImage]) -> str:
+def _unusable(cache: Cache, images: list[CachedImage]) -> tuple[Missed, str] | None:
     served = next((c for c in cache.status.conditions if c.type == ConditionType.SERVED), None)
     server = cache.status.server
     if cache.deleting:
-        return "is being deleted"
+        return Missed.DELETING, "is being deleted"
     if cache.spec is None:
-        return "has a spec that breaks the rules"
+        return Missed.INVALID, "has a spec that breaks the rules"
     if cache.spec.building_config and cache.spec.building_config.image_pull_secrets:
-        return "was built with pull Secrets, and such caches are not served yet"
+        return Missed.PRIVATE, "was built with pull Secrets, and such caches are not served yet"
     if not cache.spec.serve:
-        return "is not to be served (spec.serve is false)"
+        return Missed.NOT_WANTED, "is not to be served (spec.serve is false)"
     if cache.status.phase is not Phase.AVAILABLE:
-        return f"is {cache.status.phase or 'not looked at yet'}"
+        return Missed.NOT_AVAILABLE, f"is {cache.status.phase or 'not looked at yet'}"
     if served is not None and served.status != "True":
-        return f"is not served now: {printable(served.message or served.reason, 200)}"
+        return Missed.NOT_SERVED, f"is not served now: {printable(served.message or served.reason, 200)}"
     if server is None or not server.ready:
-        return "is not served now: its server does not answer yet"
+        return Missed.NOT_SERVED, "is not served now: its server does not answer yet"
     if not images:
-        return "has no image that nodes can take: it was built by a version that did not prepare them for it"
-    return ""
+        words = "has no image that nodes can take: it was built by a version that did not prepare them for it"
+        return Missed.NOT_PREPARED, words
+    return None
 
 
 @dataclass(frozen=True)
@@ -139,8 +160,8 @@ class Match:
     """What becomes of a Pod. `images` are its images as it writes them, each image once.
 
     `left_alone`: why nothing is to be done at all (`told`: whoever made the Pod asked for it and should hear of it);
-    else `chosen`; else `missed` says why there is none. `losers` are all other caches, each with its reason; none
-    where the Pod is left alone.
+    else `chosen`; else `missed` says why there is none, and `why` says it in one word. `losers` are all other caches,
+    each with its reason; none where the Pod is left alone.
     """
 
     images: tuple[str, ...] = ()
@@ -149,6 +170,7 @@ class Match:
     left_alone: str = ""
     told: bool = False
     missed: str = ""
+    why: Missed | None = None
 
 
 def wish(pod: Pod, auto: bool) -> str | None:
@@ -180,9 +202,9 @@ def match(pod: Pod, offers: Iterable[Offer], auto: bool = False) -> Match:
     losers = [c for c in judged if c.loses] + [
         replace(c, loses=_worse(c, best)) for c in ranked if best is not None and c is not best
     ]
+    why, missed = (None, "") if best else _missed(wanted, judged)
     return Match(
-        tuple(images), best, tuple(sorted(losers, key=lambda c: c.offer.cache)),
-        missed="" if best else _missed(wanted, judged),
+        tuple(images), best, tuple(sorted(losers, key=lambda c: c.offer.cache)), missed=missed, why=why,
     )
 
 
@@ -250,15 +272,18 @@ def _worse(candidate: Candidate, best: Candidate) -> str:
     return f"has the same as {name} and is as old; the first by name wins"
 
 
-def _missed(wanted: str, judged: list[Candidate]) -> str:
+def _missed(wanted: str, judged: list[Candidate]) -> tuple[Missed, str]:
     if wanted != names.AUTO:
         named = next((c for c in judged if c.offer.cache == wanted), None)
         shown = printable(wanted)
-        return f"ImageCache {shown} {named.loses}" if named else f"there is no ImageCache {shown}"
+        if named is None:
+            return Missed.NO_CACHE, f"there is no ImageCache {shown}"
+        return named.offer.why or Missed.NO_IMAGE, f"ImageCache {shown} {named.loses}"
     having = [c for c in judged if c.found]
     if not having:
-        return "no ImageCache has any of the Pod's images"
+        return Missed.NO_IMAGE, "no ImageCache has any of the Pod's images"
     # Whoever has the most is what the Pod would have started from: that one's trouble is the reason.
     nearest = max(having, key=_rank)
     more = f" ({counted(len(having) - 1, 'other cache')} cannot be used either)" if len(having) > 1 else ""
-    return f"ImageCache {nearest.offer.cache} has images of the Pod, but {nearest.loses}{more}"
+    words = f"ImageCache {nearest.offer.cache} has images of the Pod, but {nearest.loses}{more}"
+    return nearest.offer.why or Missed.NO_IMAGE, words

@@ -143,7 +143,8 @@ class Neighbour:
 class Observed:
     """Everything that one pass knows about one ImageCache and its surroundings.
 
-    `storage_classes` are the cluster's, looked up only while the volume is pending.
+    `storage_classes` are the cluster's, looked up only while the volume is pending. `last_used`: when the newest Pod
+    was made that starts from it, as far as is known.
     """
 
     cache: Cache
@@ -157,6 +158,7 @@ class Observed:
     progress: Progress | None = None
     neighbours: tuple[Neighbour, ...] = ()
     platforms: tuple[str, ...] = field(default=("linux/amd64",))
+    last_used: datetime | None = None
 
     def builder_of(self, attempt: int) -> Builder | None:
         """The builder Pod of that attempt, if there is one."""

@@ -16,6 +16,7 @@ from imagecache_operator.api.imagecache import AttemptState, Condition, Phase, S
 from imagecache_operator.planning import pull_secrets
 from imagecache_operator.planning.decision import Decision, Event, Plan
 from imagecache_operator.planning.observed import Cache, Observed
+from imagecache_operator.planning.usage import last_used
 
 _IN_MOTION = (Phase.CREATING, Phase.DELETING)
 _BROKEN = (Phase.FAILED, Phase.UNAVAILABLE)
@@ -84,6 +85,7 @@ def _status(observed: Observed, decision: Decision, now: datetime) -> Status:
         size=decision.size,
         progress=decision.progress,
         expires_at=cache.created + timedelta(days=days) if days else None,
+        last_used_time=last_used(cache.status.last_used_time, observed.last_used),
         volume=decision.volume,
         server=decision.server,
         attempt=decision.attempt,

@@ -33,7 +33,8 @@ def started(folder: Path, port: int, kubeconfig: str) -> Iterator[subprocess.Pop
     config = folder / "kubeconfig"
     config.write_text(kubeconfig)
     program = subprocess.Popen(
-        [sys.executable, "-m", "imagecache_operator", "webhook", "--certificates", folder, "--port", str(port)],
+        [sys.executable, "-m", "imagecache_operator", "webhook", "--certificates", folder, "--port", str(port),
+         "--metrics-port", "0"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "operator"), "KUBECONFIG": str(config)},
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
     )

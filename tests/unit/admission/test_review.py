@@ -33,7 +33,7 @@ def review(obj: Any, **changed: Any) -> dict[str, Any]:
 
 
 def answered(sent: dict[str, Any], offers: list[Offer] | None = OFFERS, auto: bool = False) -> tuple[Any, str]:
-    found, words = answer(json.dumps(sent).encode(), offers, auto)
+    found, words, _ = answer(json.dumps(sent).encode(), offers, auto)
     assert (found["apiVersion"], found["kind"]) == ("admission.k8s.io/v1", "AdmissionReview")
     assert (found["response"]["uid"], found["response"]["allowed"]) == (UID, True)
     return found["response"], words
@@ -130,7 +130,7 @@ def altered(draw: st.DrawFn) -> Any:
 
 def never_more_than_a_sentence(body: bytes, auto: bool) -> None:
     try:
-        found, words = answer(body, OFFERS, auto)
+        found, words, _ = answer(body, OFFERS, auto)
     except UnreadableReview:
         return
     assert found["response"]["allowed"] is True

@@ -25,7 +25,7 @@ from imagecache_operator.admission.store import Store
 
 from tests.support.tls import Authority
 from tests.unit.admission.test_review import review
-from tests.unit.planning.offers import TRAIN, cache, pod
+from tests.unit.planning.offers import GIB, TRAIN, cache, pod
 
 SOON = Intervals(missing=0.01, present=0.01)
 HOST = "127.0.0.1"
@@ -57,8 +57,9 @@ def put(authority: Authority, folder: Path, version: str) -> int:
 class Caller:
     """The API server's side: it trusts one authority, and asks over a new connection each time."""
 
-    def __init__(self, port: int, authority: Authority) -> None:
+    def __init__(self, port: int, authority: Authority, metrics_port: int) -> None:
         self.url = f"https://{HOST}:{port}"
+        self.metrics_url = f"http://{HOST}:{metrics_port}"
         self._port = port
         self._context = ssl.create_default_context(cafile=str(authority.ca_file))
 
@@ -69,6 +70,14 @@ class Caller:
             session.request(method, self.url + path, data=body) as answer,
         ):
             return answer.status, await answer.text()
+
+    async def metrics(self, path: str = "/metrics") -> tuple[int, str]:
+        """What is served without TLS; (0, "") while nobody listens."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(self.metrics_url + path) as answer:
+                return answer.status, await answer.text()
+        except aiohttp.ClientConnectorError:
+            return 0, ""
 
     async def raw(self, sent: bytes, tls: bool) -> bytes:
         """What comes back for these bytes, until the other side has had enough."""
@@ -118,10 +127,12 @@ def run(folder: Path, authority: Authority, store: Store, talk: Callable[[Caller
     """`talk` with the server, which then ends by SIGTERM as in a Pod."""
 
     async def main() -> None:
-        port = free_port()
-        server = asyncio.create_task(serve(store, Certificates(folder), port, host=HOST, intervals=SOON))
+        port, metrics_port = free_port(), free_port()
+        server = asyncio.create_task(serve(
+            store, Certificates(folder), port, metrics_port, host=HOST, intervals=SOON,
+        ))
         try:
-            await talk(Caller(port, authority))
+            await talk(Caller(port, authority, metrics_port))
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(20):
@@ -284,3 +295,39 @@ def test_files_that_are_links_to_other_names_are_read(authority: Authority, fold
     assert not Certificates(folder).load()
     (folder / "tls.key").symlink_to(key)
     assert Certificates(folder).load()
+
+
+def values(text: str) -> dict[str, float]:
+    """The samples that are not 0, but for those that are about time."""
+    lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines if float(value) and "seconds" not in name}
+
+
+def test_what_it_answers_is_counted_and_served_without_tls(authority: Authority, folder: Path) -> None:
+    async def talk(caller: Caller) -> None:
+        async def exposed() -> bool:
+            return (await caller.metrics())[0] == 200
+
+        await until(exposed)  # with no certificate yet
+        assert values((await caller.metrics())[1]) == {}
+        serial = put(authority, folder, "1")
+
+        async def answering() -> bool:
+            return await caller.serial() == serial
+
+        await until(answering)
+        for asks in ("ml", "ml", "nobody", "none"):
+            await caller.ask("/mutate", json.dumps(review(pod(TRAIN, asks=asks))).encode())
+        await caller.ask("/mutate", b"no review")
+        _, text = await caller.metrics()
+        assert values(text) == {
+            'imagecache_pods_total{result="hit"}': 2, 'imagecache_pods_total{result="miss"}': 1,
+            'imagecache_pods_total{result="left_alone"}': 1, 'imagecache_misses_total{reason="no_such_cache"}': 1,
+            "imagecache_matched_bytes_total": 2 * GIB,
+        }
+        assert "imagecache_admission_seconds_count 4.0" in text.splitlines()
+        for path in ("/", "/healthz", "/mutate"):
+            assert (await caller.metrics(path))[0] == 404, path
+        assert (await caller.ask("/metrics"))[0] == 404
+
+    run(folder, authority, known(cache("ml", TRAIN)), talk)

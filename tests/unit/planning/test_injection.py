@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,13 +13,14 @@ from hypothesis import strategies as st
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.cluster import reading
-from imagecache_operator.planning.injection import Injection, inject
-from imagecache_operator.planning.matching import match, offer
+from imagecache_operator.planning.injection import Injection, Result, inject
+from imagecache_operator.planning.matching import Missed, match, offer
 
 from tests.unit.planning import json_patch
-from tests.unit.planning.offers import ADDRESS, TRAIN, cache, digest, image, pod
+from tests.unit.planning.offers import ADDRESS, GIB, TRAIN, cache, digest, image, pod
 
 MARKS = (names.ANNOTATION_INJECTED, names.ANNOTATION_NOT_INJECTED)
+LABELS = (names.LABEL_INJECTED_FROM, names.LABEL_NOT_INJECTED)
 CACHE = cache("ml", TRAIN, "busybox", "docker.io/team/init:1")
 
 
@@ -51,7 +53,9 @@ def test_the_whole_of_a_hit() -> None:
         {"name": "data", "emptyDir": {}},
     ]
     assert result["metadata"]["annotations"] == {names.ANNOTATION_CACHE: "auto", names.ANNOTATION_INJECTED: "ml"}
+    assert result["metadata"]["labels"] == {names.LABEL_INJECTED_FROM: "uid-of-ml"}
     assert (found.words, found.warning) == ("starts from ImageCache ml: 3 of 4 images", "")
+    assert (found.result, found.why, found.size) == (Result.HIT, None, 3 * GIB)
 
 
 def test_an_image_is_taken_by_where_the_cache_keeps_it_not_by_the_pods_name_for_it() -> None:
@@ -84,7 +88,8 @@ def test_the_whole_of_a_miss(labels: dict[str, Any]) -> None:
     }
     assert result["spec"] == asking["spec"]
     assert (found.words, found.warning) == (f"not injected: {why}", f"starts without an image cache: {why}")
-    assert injected(result, CACHE) == Injection((), found.words, found.warning)
+    assert (found.result, found.why, found.size) == (Result.MISS, Missed.NO_CACHE, 0)
+    assert injected(result, CACHE) == replace(found, patch=())
 
 
 @pytest.mark.parametrize("asks", ["none", None])
@@ -115,10 +120,12 @@ def test_marks_of_the_pod_that_one_was_copied_from_go() -> None:
     missed = after(pod(TRAIN), cache("other", "alpine"))
     assert missed["metadata"]["labels"] == {names.LABEL_NOT_INJECTED: "true"}
     hit = after(missed, CACHE)
-    assert hit["metadata"]["labels"] == {}
+    assert hit["metadata"]["labels"] == {names.LABEL_INJECTED_FROM: "uid-of-ml"}
     assert names.ANNOTATION_NOT_INJECTED not in hit["metadata"]["annotations"]
     del hit["spec"]["volumes"]
-    assert names.ANNOTATION_INJECTED not in after(hit)["metadata"]["annotations"]
+    missed = after(hit)
+    assert names.ANNOTATION_INJECTED not in missed["metadata"]["annotations"]
+    assert missed["metadata"]["labels"] == {names.LABEL_NOT_INJECTED: "true"}
 
 
 def test_a_reason_is_one_short_line() -> None:
@@ -129,7 +136,7 @@ def test_a_reason_is_one_short_line() -> None:
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
-KEYS = st.one_of(TEXT, st.sampled_from(["a/b", "a~b", "~1", *MARKS, names.LABEL_NOT_INJECTED]))
+KEYS = st.one_of(TEXT, st.sampled_from(["a/b", "a~b", "~1", *MARKS, *LABELS]))
 MAPS = st.none() | st.dictionaries(KEYS, TEXT, max_size=3)
 REFERENCES = st.sampled_from([TRAIN, "busybox", "busybox:latest", "alpine", "no image!", "", None])
 VOLUMES = st.none() | st.lists(st.fixed_dictionaries(
@@ -156,7 +163,7 @@ def pods(draw: st.DrawFn) -> dict[str, Any]:
 def without_ours(document: dict[str, Any]) -> dict[str, Any]:
     """Without what injection may add or take away, and with what is empty as if it were absent."""
     left = copy.deepcopy(document)
-    for field, ours in (("annotations", MARKS), ("labels", (names.LABEL_NOT_INJECTED,))):
+    for field, ours in (("annotations", MARKS), ("labels", LABELS)):
         kept = {k: v for k, v in (left["metadata"].pop(field, None) or {}).items() if k not in ours}
         left["metadata"][field] = kept
     volumes = left["spec"].pop("volumes", None) or []
