@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from imagecache_operator import names
+from imagecache_operator.__main__ import main
 from imagecache_operator.cluster.api import RESOURCES
 from imagecache_operator.planning.children import server
 
@@ -106,8 +107,27 @@ def test_what_the_operator_may_do_everywhere_is_little(rendered: Rendered) -> No
     everywhere = {r for where, rule in rules(rendered) for r in rule["resources"] if where == "*"}
     assert everywhere == {
         "imagecaches", "imagecaches/status", "nodes", "namespaces", "secrets", "storageclasses",
-        "mutatingwebhookconfigurations",
+        "mutatingwebhookconfigurations", "pods", "events",
     }
+
+
+def test_of_other_peoples_pods_the_operator_sees_only_what_a_watch_tells(rendered: Rendered) -> None:
+    """It makes events beside them, and changes or removes neither."""
+    everywhere = {
+        resource: rule["verbs"] for where, rule in rules(rendered) if where == "*" for resource in rule["resources"]
+        if resource in ("pods", "events")
+    }
+    assert everywhere == {"pods": ["watch"], "events": ["create"]}
+
+
+@pytest.mark.parametrize(("name", "port"), [(OPERATOR, 8081), (names.WEBHOOK, 8080)])
+def test_metrics_are_found_where_they_are_served(rendered: Rendered, name: str, port: int) -> None:
+    command = main.commands["controller" if name == OPERATOR else "webhook"]
+    served, = (p.default for p in command.params if p.name == "metrics_port")
+    ports = {p["name"]: p["containerPort"] for p in container(rendered, name)["ports"]}
+    assert served == ports["metrics"] == port
+    annotations = one(rendered, "Deployment", name)["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)}
 
 
 def test_the_webhook_may_look_at_imagecaches_and_nothing_else(rendered: Rendered) -> None:
@@ -150,7 +170,7 @@ def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str
     ("delete", "Pod", names.NAMESPACE),
     *((v, kind, names.NAMESPACE) for kind in ("PersistentVolumeClaim", "Deployment", "Service")
       for v in ("list", "watch", "create", "patch", "delete")),
-    ("create", "Event", "default"), ("get", "Secret", "*"), ("list", "StorageClass", "*"),
+    ("create", "Event", "*"), ("watch", "Pod", "*"), ("get", "Secret", "*"), ("list", "StorageClass", "*"),
     *((v, "Secret", names.NAMESPACE) for v in ("list", "create", "patch", "delete")),
     *((v, "MutatingWebhookConfiguration", "*") for v in ("get", "create", "patch", "delete")),
     ("get", "Deployment", names.NAMESPACE), ("get", "Namespace", names.NAMESPACE),

@@ -64,7 +64,7 @@ def test_users_can_look_up_what_they_may_annotate(name: str) -> None:
 
 @pytest.mark.parametrize("key", [
     names.ANNOTATION_CACHE, names.ANNOTATION_CACHE_ALIAS, names.LABEL_INJECT, names.ANNOTATION_INJECTED,
-    names.LABEL_NOT_INJECTED, names.ANNOTATION_NOT_INJECTED,
+    names.LABEL_INJECTED_FROM, names.LABEL_NOT_INJECTED, names.ANNOTATION_NOT_INJECTED,
 ])
 def test_users_can_look_up_every_mark_of_injection(key: str) -> None:
     assert f"`{key}`" in read("docs", "reference", "injection.md")

@@ -9,11 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 
 import kopf
 import pytest
 from imagecache_operator.cluster.api import Conflict, Rejected, Unavailable
 from imagecache_operator.controller import handlers
+from imagecache_operator.controller.counters import PassResult
 from imagecache_operator.controller.handlers import Memo
 from imagecache_operator.controller.reconciler import Pass
 
@@ -139,6 +141,26 @@ def test_a_pass_comes_again_when_it_said_so(executor: ThreadPoolExecutor) -> Non
         await until(lambda: played.ended == 3)
         stopped.set()
         await task
+
+    play(test)
+
+
+def test_the_ends_of_passes_are_counted(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        played, stopped = Played(Unavailable("down", 0), Pass(timedelta(0)), RESTS), Flag()
+        memo = memo_of(played, executor)
+        task = start(memo, stopped)
+        await until(lambda: played.ended == 3)
+        for trouble in (Rejected("forbidden"), ValueError("a bug of ours")):
+            played.answers, before = [trouble], played.ended
+            memo.wakeups.wake(UID)
+            await until(lambda: played.ended == before + 1)  # noqa: B023 - awaited within this turn
+        stopped.set()
+        await task
+        sample = partial(memo.counters.registry.get_sample_value, "imagecache_passes_total")
+        assert {r: sample({"result": r}) for r in PassResult} == {
+            "done": 2, "unavailable": 1, "rejected": 1, "failed": 1,
+        }
 
     play(test)
 

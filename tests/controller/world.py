@@ -18,6 +18,7 @@ from typing import Any
 from imagecache_operator import names
 from imagecache_operator.cluster.api import Api, Object, Objects
 from imagecache_operator.cluster.observe import home_uid
+from imagecache_operator.controller.pods import Uses
 from imagecache_operator.controller.reconciler import Pass, Reconciler
 from imagecache_operator.settings import Settings
 
@@ -137,10 +138,13 @@ class World:
         self.kubelet = Kubelet(self.memory, script)
         self.settings = Settings(builder_image="operator:test", **settings)
         self.deaths = 0
+        self.uses = Uses()
         self.operator = self.reconciler(self.api)
 
     def reconciler(self, api: Api, turn: AbstractContextManager[object] | None = None) -> Reconciler:
-        return Reconciler(api, self.settings, home_uid(self.memory), lambda: self.now, turn)
+        return Reconciler(
+            api, self.settings, home_uid(self.memory), lambda: self.now, turn, lambda uid: self.uses.newest(uid),
+        )
 
     def make(self, name: str, **spec: Any) -> str:
         """A new ImageCache; returns its uid."""

@@ -44,13 +44,15 @@ def watched(*events: bytes, cut: bool = False) -> Answer:
 
 @dataclass
 class ScriptedApi:
-    """`lists` and `watches` are answered in this order; `asked` are the versions that watches began from. `namespaces`
-    are their labels by name."""
+    """`lists` and `watches` are answered in this order; `asked` are the versions that watches began from, `selectors`
+    and `accepted` what all of them selected and accepted. `namespaces` are their labels by name."""
 
     lists: list[Answer]
     watches: list[Answer]
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    selectors: set[str] = field(default_factory=set)
+    accepted: set[str] = field(default_factory=set)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -95,6 +97,8 @@ def running(lists: list[Answer], *watches: Answer) -> Iterator[ScriptedApi]:
             if "watch" not in query:
                 self._whole(script.next_list())
                 return
+            script.selectors.update(query.get("labelSelector", [""]))
+            script.accepted.add(self.headers["Accept"])
             answer = script.next_watch(query["resourceVersion"][0])
             if answer is not None and answer.status != 200:
                 self._whole(answer)

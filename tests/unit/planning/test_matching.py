@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.cluster import reading
-from imagecache_operator.planning.matching import MIRROR, MOST_PULLS, Match, match, offer
+from imagecache_operator.planning.matching import MIRROR, MOST_PULLS, Match, Missed, match, offer
 
 from tests.unit.planning.offers import GIB, TRAIN, cache, digest, image, pod, served
 
@@ -131,28 +131,32 @@ def test_the_best_match(winner: dict[str, Any], loser: dict[str, Any], words: st
 
 
 UNUSABLE = [
-    (cache("ml", TRAIN, deletionTimestamp="2026-03-01T12:00:00Z"), "is being deleted"),
-    (cache("ml", TRAIN, spec={"imageCacheSize": 1}), "has a spec that breaks the rules"),
+    (cache("ml", TRAIN, deletionTimestamp="2026-03-01T12:00:00Z"), "is being deleted", Missed.DELETING),
+    (cache("ml", TRAIN, spec={"imageCacheSize": 1}), "has a spec that breaks the rules", Missed.INVALID),
     (cache("ml", TRAIN, spec={"buildingConfig": {"imagePullSecrets": ["a:b"]}}),
-     "was built with pull Secrets, and such caches are not served yet"),
-    (cache("ml", TRAIN, spec={"serve": False}), "is not to be served (spec.serve is false)"),
-    (cache("ml", TRAIN, status={"phase": "Creating"}), "is Creating"),
-    (cache("ml", TRAIN, status={"phase": None}), "is not looked at yet"),
+     "was built with pull Secrets, and such caches are not served yet", Missed.PRIVATE),
+    (cache("ml", TRAIN, spec={"serve": False}), "is not to be served (spec.serve is false)", Missed.NOT_WANTED),
+    (cache("ml", TRAIN, status={"phase": "Creating"}), "is Creating", Missed.NOT_AVAILABLE),
+    (cache("ml", TRAIN, status={"phase": None}), "is not looked at yet", Missed.NOT_AVAILABLE),
     (cache("ml", TRAIN, status={"conditions": [served("False", "ServerPending", "no\nnode")]}),
-     "is not served now: no?node"),
+     "is not served now: no?node", Missed.NOT_SERVED),
     (cache("ml", TRAIN, status={"server": None, "conditions": []}),
-     "is not served now: its server does not answer yet"),
+     "is not served now: its server does not answer yet", Missed.NOT_SERVED),
     (cache("ml", TRAIN, status={"server": {"name": "s", "address": "localhost:1", "ready": False}}),
-     "is not served now: its server does not answer yet"),
+     "is not served now: its server does not answer yet", Missed.NOT_SERVED),
     (cache("ml", image(TRAIN, carrier=None)),
-     "has no image that nodes can take: it was built by a version that did not prepare them for it"),
+     "has no image that nodes can take: it was built by a version that did not prepare them for it",
+     Missed.NOT_PREPARED),
 ]
 
 
-@pytest.mark.parametrize(("unusable", "words"), UNUSABLE)
-def test_a_cache_that_no_pod_can_start_from(unusable: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(("unusable", "words", "word"), UNUSABLE)
+def test_a_cache_that_no_pod_can_start_from(unusable: dict[str, Any], words: str, word: Missed) -> None:
     named = matched(pod(TRAIN, asks="ml"), unusable)
     assert (chosen(named), named.missed, why(named)) == (None, f"ImageCache ml {words}", {"ml": words})
+    assert named.why is word
+    # Without carriers it has no image that could be found.
+    assert matched(pod(TRAIN), unusable).why is (Missed.NO_IMAGE if word is Missed.NOT_PREPARED else word)
     beside = matched(pod(TRAIN), unusable, cache("worse", image(TRAIN, 1), age=9))
     assert (chosen(beside), why(beside)) == ("worse", {"ml": words})
 
@@ -173,8 +177,10 @@ def test_a_named_cache_wins_or_nobody_does() -> None:
     best, named = cache("best", TRAIN, "busybox"), cache("named", "busybox")
     found = matched(pod(TRAIN, "busybox", asks="named"), best, named)
     assert (chosen(found), why(found)) == ("named", {"best": "the Pod asks for named"})
-    assert matched(pod(TRAIN, asks="named"), best, named).missed == "ImageCache named has none of the Pod's images"
-    assert matched(pod(TRAIN, asks="a\nb"), best).missed == "there is no ImageCache a?b"
+    without = matched(pod(TRAIN, asks="named"), best, named)
+    assert (without.missed, without.why) == ("ImageCache named has none of the Pod's images", Missed.NO_IMAGE)
+    nobody = matched(pod(TRAIN, asks="a\nb"), best)
+    assert (nobody.missed, nobody.why) == ("there is no ImageCache a?b", Missed.NO_CACHE)
 
 
 @pytest.mark.parametrize(("changed", "word", "told"), [
@@ -222,7 +228,7 @@ def test_the_order_of_the_caches_does_not_matter_and_everyone_is_accounted_for(
     told = {c.offer.cache for c in found.losers} | {chosen(found)} - {None}
     assert told == {c["metadata"]["name"] for c in caches}
     assert all(c.loses for c in found.losers)
-    assert bool(found.missed) == (found.chosen is None)
+    assert bool(found.missed) == (found.why is not None) == (found.chosen is None)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (4, 4), (5, 4), (8, 1), (9, None), (20, None)])
