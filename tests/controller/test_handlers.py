@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
+import aiohttp
 import kopf
 import pytest
 from imagecache_operator.cluster.api import Conflict, Rejected, Unavailable
@@ -161,6 +163,26 @@ def test_the_ends_of_passes_are_counted(executor: ThreadPoolExecutor) -> None:
         assert {r: sample({"result": r}) for r in PassResult} == {
             "done": 2, "unavailable": 1, "rejected": 1, "failed": 1,
         }
+
+    play(test)
+
+
+def test_what_is_counted_is_served_and_a_port_that_is_taken_ends_the_start(executor: ThreadPoolExecutor) -> None:
+    async def test() -> None:
+        first, second = memo_of(Played(), executor), memo_of(Played(), executor)
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            first.metrics_port = second.metrics_port = probe.getsockname()[1]
+        await handlers.begin_metrics(first)
+        with pytest.raises(kopf.PermanentError, match="the metrics cannot be served: "):
+            await handlers.begin_metrics(second)
+        url = f"http://127.0.0.1:{first.metrics_port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert 'imagecache_passes_total{result="done"} 0.0' in (await answer.text()).splitlines()
+            assert answer.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        await handlers.end_metrics(first)
+        await handlers.begin_metrics(second)
+        await handlers.end_metrics(second)
 
     play(test)
 

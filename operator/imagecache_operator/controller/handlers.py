@@ -105,9 +105,13 @@ async def end_watching_pods(memo: Memo, **_: Any) -> None:
 
 
 async def begin_metrics(memo: Memo, **_: Any) -> None:
-    """Serve what is counted, where a port is given. Raises OSError where that is taken: the operator does not start."""
-    if memo.metrics_port:
+    """Serve what is counted, where a port is given. Where that is taken, the operator does not start."""
+    if not memo.metrics_port:
+        return
+    try:
         memo.metrics = await expose(memo.counters.registry, memo.metrics_port)
+    except OSError as error:
+        raise kopf.PermanentError(f"the metrics cannot be served: {error}") from error
 
 
 async def end_metrics(memo: Memo, **_: Any) -> None:
