@@ -137,6 +137,7 @@ def worlds(draw: st.DrawFn) -> Observed:
         attempt_secrets=tuple(AttemptSecret(f"secret-{n}", n) for n in sorted(draw(st.sets(NUMBERS, max_size=2)))),
         pull_secrets=draw(st.sampled_from([(), (pull_secret(),), (missing_secret(),), (pull_secret(version="2"),)])),
         storage_classes=draw(st.sampled_from([(), ("standard",), ("fast", "standard")])),
+        last_used=draw(optional(st.sampled_from([CREATED, NOW]))),
     )
 
 
