@@ -263,7 +263,7 @@ class Status(Model):
     progress: str | None = Field(default=None, description="How far the attempt is, 100 % once the cache is complete.")
     expires_at: datetime | None = Field(default=None, description="When the cache expires.")
     last_used_time: datetime | None = Field(
-        default=None, description="When a Pod was last made that starts from the cache; up to an hour behind.",
+        default=None, description="When a Pod was last made that starts from the cache; about an hour behind at most.",
     )
     volume: VolumeStatus | None = Field(default=None, description="The cache's volume.")
     server: ServerStatus | None = Field(default=None, description="What serves the cache to nodes.")

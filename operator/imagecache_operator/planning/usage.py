@@ -21,6 +21,8 @@ REASON = "NotInjected"
 TOLD_WITHIN = timedelta(hours=1)
 # Between two writes of the same cache for nothing but its last use.
 COARSE = timedelta(hours=1)
+# Events: so many at once, and one a second in the long run, for the whole cluster.
+BURST = 100.0
 # Anybody may put the label on a Pod, with whatever value. More caches than this are not remembered.
 MOST_CACHES = 1000
 
@@ -39,18 +41,18 @@ class MarkedPod:
 
 @dataclass(frozen=True)
 class Allowance:
-    """How many events may be posted: a hundred at once, and one a second in the long run.
+    """How many events may be posted now.
 
     What is above that is not told by an event: label and annotation say the same on each Pod, and the metrics count it.
     """
 
-    left: float = 100.0
+    left: float = BURST
     since: datetime | None = None
 
     def spent(self, now: datetime) -> Allowance | None:
         """What is left after one more; None where there is none for it."""
         passed = max((now - self.since).total_seconds(), 0.0) if self.since else 0.0
-        left = min(self.left + passed, Allowance.left)
+        left = min(self.left + passed, BURST)
         return Allowance(left - 1, now) if left >= 1 else None
 
 
