@@ -17,8 +17,12 @@ HEX = frozenset("0123456789abcdef")
 DEFAULTS = {
     "imageCacheSize": 20, "retentionDays": 0, "storedAs": "Decompressed", "onExpiry": "Delete", "serve": True,
 }
-FIELDS = frozenset({*DEFAULTS, "images", "storageClassName", "buildingConfig"})
-BUILDING_FIELDS = frozenset({"cluster", "imagePullSecrets"})
+# What is known, within each other; what stands below "[]" are the fields of a list's entries.
+FIELDS: dict[str, Any] = {
+    **dict.fromkeys((*DEFAULTS, "images", "storageClassName")),
+    "buildingConfig": dict.fromkeys(("cluster", "imagePullSecrets")),
+    "warmNodes": {"nodeSelector": None, "tolerations": {"[]": dict.fromkeys(("key", "operator", "value", "effect"))}},
+}
 
 
 def faults(spec: Any) -> set[str]:
@@ -32,10 +36,7 @@ def faults(spec: Any) -> set[str]:
 
 def as_stored(spec: Any) -> dict[str, Any]:
     """A good spec as it is read back: with the defaults, without null and unknown fields."""
-    known = _known(spec, FIELDS)
-    if "buildingConfig" in known:
-        known["buildingConfig"] = _known(known["buildingConfig"], BUILDING_FIELDS)
-    return {**DEFAULTS, **known}
+    return {**DEFAULTS, **_without_null(known(spec))}
 
 
 def is_name(name: Any) -> bool:
@@ -43,8 +44,21 @@ def is_name(name: Any) -> bool:
     return isinstance(name, str) and len(name) <= 128 and name[:1].isalpha() and _is_label(name)
 
 
-def _known(fields: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name in names and value is not None}
+def known(value: Any, fields: Any = FIELDS) -> Any:
+    """Any spec without unknown fields."""
+    if isinstance(value, list) and isinstance(fields, dict) and "[]" in fields:
+        return [known(entry, fields["[]"]) for entry in value]
+    if isinstance(value, dict) and isinstance(fields, dict) and "[]" not in fields:
+        return {name: known(inner, fields[name]) for name, inner in value.items() if name in fields}
+    return value
+
+
+def _without_null(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_null(entry) for entry in value]
+    if isinstance(value, dict):
+        return {name: _without_null(inner) for name, inner in value.items() if inner is not None}
+    return value
 
 
 def _faults(spec: Any) -> Iterator[str]:
@@ -73,6 +87,47 @@ def _faults(spec: Any) -> Iterator[str]:
             )
     elif building is not None:
         yield "buildingConfig"
+    yield from _warm_faults(spec.get("warmNodes"))
+
+
+def _warm_faults(nodes: Any) -> Iterator[str]:
+    if not isinstance(nodes, dict):
+        yield from [] if nodes is None else ["warmNodes"]
+        return
+    path, labels = "warmNodes.nodeSelector", nodes.get("nodeSelector")
+    if isinstance(labels, dict):
+        said = {key: value for key, value in labels.items() if value is not None}
+        if len(said) > 20 or not all(_is_text(value, 63, shortest=0) for value in said.values()):
+            yield path
+    elif labels is not None:
+        yield path
+    path, tolerations = "warmNodes.tolerations", nodes.get("tolerations")
+    if isinstance(tolerations, list):
+        if len(tolerations) > 20:
+            yield path
+        for place, toleration in enumerate(tolerations):
+            yield from _toleration_faults(f"{path}.{place}", toleration)
+    elif tolerations is not None:
+        yield path
+
+
+def _toleration_faults(path: str, toleration: Any) -> Iterator[str]:
+    if not isinstance(toleration, dict):
+        yield path
+        return
+    said = {name: value for name, value in toleration.items() if value is not None}
+    if "key" in said and not _is_text(said["key"], 317):
+        yield f"{path}.key"
+    if "value" in said and not _is_text(said["value"], 63, shortest=0):
+        yield f"{path}.value"
+    for field, words in (
+        ("operator", ("Exists", "Equal")), ("effect", ("NoSchedule", "PreferNoSchedule", "NoExecute")),
+    ):
+        if field in said and said[field] not in words:
+            yield f"{path}.{field}"
+    exists = said.get("operator") == "Exists"
+    if ("key" not in said and not exists) or (exists and said.get("value", "") != ""):
+        yield path
 
 
 def _list_faults(path: str, entries: Any, lengths: range, is_right: Any) -> Iterator[str]:
@@ -141,8 +196,8 @@ def _is_uid(text: Any) -> bool:
     return [len(group) for group in groups] == [8, 4, 4, 4, 12] and HEX.issuperset("".join(groups))
 
 
-def _is_text(text: Any, longest: int, or_nothing: bool = False) -> bool:
-    return (text is None and or_nothing) or (isinstance(text, str) and 1 <= len(text) <= longest)
+def _is_text(text: Any, longest: int, or_nothing: bool = False, shortest: int = 1) -> bool:
+    return (text is None and or_nothing) or (isinstance(text, str) and shortest <= len(text) <= longest)
 
 
 def _is_whole(value: Any, low: int, high: int) -> bool:

@@ -135,6 +135,41 @@ SECRET_LISTS = st.one_of(
 BUILDING = st.fixed_dictionaries({}, optional={
     "cluster": _GOOD_UIDS | st.none(), "imagePullSecrets": st.lists(_GOOD_SECRETS, max_size=3, unique=True) | st.none(),
 })
+# Labels and taints: of all that can be wrong with them the rules know length and kind, the rest is Kubernetes' to say.
+_LABEL_TEXTS = st.one_of(
+    st.sampled_from(["", "gpu", "true", "kubernetes.io/os", "a.b/c_d", "\u00e9", "\0", "a\n"]), TEXTS,
+    st.sampled_from([62, 63, 64, 316, 317, 318]).map(lambda length: "k" * length),
+)
+_MAP_SIZES = st.sampled_from([0, 1, 19, 20, 21, 40])
+_GOOD_LABELS = st.dictionaries(TEXTS, st.text("ab1-", max_size=63), max_size=3)
+SELECTORS = st.one_of(
+    _GOOD_LABELS, st.dictionaries(_LABEL_TEXTS, _LABEL_TEXTS | st.none() | JSON, max_size=3),
+    _MAP_SIZES.map(lambda size: {f"label-{number}": "x" for number in range(size)}),
+    _MAP_SIZES.map(lambda size: {f"label-{number}": None for number in range(size)}),
+    st.sampled_from([[], "gpu=true", {"gpu": True}, {"gpu": 1}, {"gpu": None, "a": "b"}]),
+)
+_GOOD_TOLERATIONS = st.sampled_from([
+    {"key": "gpu"}, {"key": "gpu", "operator": "Equal", "value": "true", "effect": "NoSchedule"},
+    {"operator": "Exists"}, {"key": "gpu", "operator": "Exists", "effect": "NoExecute"}, {"key": "a", "value": ""},
+    {"operator": "Exists", "value": ""}, {"operator": "Exists", "key": None, "value": None, "effect": None},
+])
+TOLERATIONS = st.one_of(
+    _GOOD_TOLERATIONS, JSON,
+    st.fixed_dictionaries({}, optional={
+        "key": _LABEL_TEXTS | st.none(), "value": _LABEL_TEXTS | st.none(),
+        "operator": st.sampled_from(["Exists", "Equal", "exists", "", "Gt", "Exists\n", None, 1, ["Exists"]]),
+        "effect": st.sampled_from(["NoSchedule", "PreferNoSchedule", "NoExecute", "Never", "", None, 0]),
+        "tolerationSeconds": st.sampled_from([0, 60, None, "60"]),
+    }),
+)
+TOLERATION_LISTS = st.one_of(
+    st.lists(_GOOD_TOLERATIONS, max_size=3), st.lists(TOLERATIONS, max_size=3),
+    _MAP_SIZES.map(lambda size: [{"key": f"taint-{number}"} for number in range(size)]),
+    st.sampled_from([{"key": "gpu"}, "gpu", [None], [[{"key": "gpu"}]]]),
+)
+WARM = st.fixed_dictionaries({}, optional={
+    "nodeSelector": _GOOD_LABELS | st.none(), "tolerations": st.lists(_GOOD_TOLERATIONS, max_size=2) | st.none(),
+})
 GOOD = st.fixed_dictionaries(
     {"images": st.lists(GOOD_REFERENCES, min_size=1, max_size=3, unique=True)},
     optional={
@@ -145,6 +180,7 @@ GOOD = st.fixed_dictionaries(
         "serve": st.booleans(),
         "storageClassName": CLASSES.filter(lambda text: 1 <= len(text) <= 253) | st.none(),
         "buildingConfig": BUILDING | st.none(),
+        "warmNodes": WARM | st.none(),
     },
 )
 
@@ -165,11 +201,16 @@ NEARLY: dict[Path, st.SearchStrategy[Any]] = {
     ("buildingConfig", "cluster"): UIDS,
     ("buildingConfig", "imagePullSecrets"): SECRET_LISTS,
     ("buildingConfig", "imagePullSecrets", 0): SECRETS,
+    ("warmNodes",): WARM | st.sampled_from([[], "", [{}], 0, True, {"nodeSelector": 0}, {"tolerations": {}}]),
+    ("warmNodes", "nodeSelector"): SELECTORS,
+    ("warmNodes", "tolerations"): TOLERATION_LISTS,
+    ("warmNodes", "tolerations", 0): TOLERATIONS,
 }
 # What a newer version may know, and what nobody meant: slips of the pen, other cases, parts of other objects.
 _UNKNOWN: list[Path] = [
     ("imageCacheSiz",), ("Images",), ("IMAGECACHESIZE",), ("images ",), ("",), ("metadata",), ("status",), ("\u2028",),
     ("buildingConfig", "imagePullSecret"), ("buildingConfig", "images"), ("buildingConfig", "\0"),
+    ("warmNodes", "nodeselector"), ("warmNodes", "tolerations", 0, "tolerationSeconds"),
 ]
 _CHANGES = st.one_of(
     st.sampled_from(list(NEARLY)).flatmap(lambda path: st.tuples(st.just(path), NEARLY[path])),

@@ -49,6 +49,10 @@ def building(**fields: Any) -> dict[str, Any]:
     return images("busybox", buildingConfig=fields)
 
 
+def warm(**fields: Any) -> dict[str, Any]:
+    return images("busybox", warmNodes=fields)
+
+
 TAKEN: list[Any] = [
     *(images(i) for i in (
         "busybox", "busybox:1.36", f"busybox@{DIGEST}", f"reg.example:5000/a/b:1@{DIGEST}", "localhost/app",
@@ -70,6 +74,27 @@ TAKEN: list[Any] = [
     *(building(imagePullSecrets=s) for s in (
         None, [], ["team-a:regcred"], ["a:b", "c:d"], ["a" * 63 + ":" + "b" * 253], [f"a:s{n}" for n in range(20)],
     )),
+    images("busybox", warmNodes=None), warm(), warm(nodeSelector=None, tolerations=None),
+    *(warm(nodeSelector=s) for s in (
+        {}, {"gpu": "true", "pool": ""}, {"a": None, "b": "c"}, {f"l{n}": "x" for n in range(20)}, {"a": "b" * 63},
+    )),
+    *(warm(tolerations=t) for t in (
+        [], [{"operator": "Exists"}], [{"key": "gpu"}], [{"key": "gpu", "value": ""}] * 2,
+        [{"key": "gpu", "operator": "Equal", "value": "true", "effect": "NoSchedule"}],
+        [{"key": "k" * 317, "operator": "Exists", "value": "", "effect": "NoExecute"}],
+        [{"operator": "Exists", "key": None, "value": None, "effect": None}],
+        [{"key": "gpu", "value": "v" * 63, "effect": "PreferNoSchedule"}], [{"key": f"t{n}"} for n in range(20)],
+    )),
+]
+NO_NODES: list[Any] = ["all", [], True, [{}]]
+NO_SELECTORS: list[Any] = [
+    [], "gpu=true", {"gpu": True}, {"gpu": ["a"]}, {f"l{n}": "x" for n in range(21)}, {"a": "b" * 64},
+]
+NO_TOLERATIONS: list[Any] = [
+    {}, "gpu", [None], ["gpu"], [{}], [{"value": "a"}], [{"operator": "Equal"}], [{"key": ""}],
+    [{"key": "gpu", "operator": "Exists", "value": "a"}], [{"key": "gpu", "operator": "exists"}],
+    [{"key": "gpu", "effect": ""}], [{"key": "k" * 318}], [{"key": "gpu", "value": "v" * 64}],
+    [{"key": f"t{n}"} for n in range(21)],
 ]
 REFUSED: list[Any] = [
     None, [], "busybox", 1, {}, {"images": None}, {"images": []}, {"images": "busybox"}, {"images": {}}, images(1),
@@ -95,6 +120,8 @@ REFUSED: list[Any] = [
         ["regcred"], [":b"], ["a:"], ["a:b:c"], ["A:b"], ["a/b:c"], ["a" * 64 + ":b"], ["a:" + "b" * 254], ["a:b\n"],
         [f"a:s{n}" for n in range(21)], "a:b", {"a": "b"}, [None], [1], ["a:b", "a:b"], ["a:b", "c:d", "a:b"],
     )),
+    *(images("busybox", warmNodes=w) for w in NO_NODES), *(warm(nodeSelector=s) for s in NO_SELECTORS),
+    *(warm(tolerations=t) for t in NO_TOLERATIONS),
     images("busybox", buildingConfig=[]), images("busybox", buildingConfig="here"),
 ]
 
@@ -128,16 +155,6 @@ class Difference:
     examples: tuple[Any, ...]
 
 
-def _known(spec: Any) -> Any:
-    """The spec without unknown fields."""
-    if not isinstance(spec, dict):
-        return spec
-    known = {name: value for name, value in spec.items() if name in oracle.FIELDS}
-    if isinstance(known.get("buildingConfig"), dict):
-        known["buildingConfig"] = {n: v for n, v in known["buildingConfig"].items() if n in oracle.BUILDING_FIELDS}
-    return known
-
-
 def _said(spec: Any) -> Any:
     """The spec without null where there is a default."""
     if not isinstance(spec, dict):
@@ -148,9 +165,10 @@ def _said(spec: Any) -> Any:
 DIFFERENCES = (
     Difference(
         "an unknown field: strict validation catches slips of the pen, the model must bear what newer versions know",
-        server_takes=False, applies=lambda spec: _known(spec) != spec, without=_known, examples=(
+        server_takes=False, applies=lambda spec: oracle.known(spec) != spec, without=oracle.known, examples=(
             images("busybox", imageCacheSiz=20), building(imagePullSecret=["a:b"]), images("busybox", Images=[]),
-            images("busybox", image_cache_size=20),
+            images("busybox", image_cache_size=20), warm(nodeselector={}),
+            warm(tolerations=[{"key": "gpu", "tolerationSeconds": 60}]),
         ),
     ),
     Difference(

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """The three kstatus types, all present from the first pass on, and two of ours."""
+    """The three kstatus types, all present from the first pass on, and three of ours."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"
@@ -17,6 +17,8 @@ class ConditionType(StrEnum):
     PULL_SECRETS = "PullSecretsUsable"
     # Ours: True where Pods can start from the cache.
     SERVED = "Served"
+    # Ours, where spec.warmNodes is set: True where every node that it speaks of holds every image.
+    WARM = "Warm"
 
 
 class ConditionReason(StrEnum):
@@ -54,5 +56,9 @@ class ConditionReason(StrEnum):
     NOT_AVAILABLE = "NotAvailable"
     NOT_WANTED = "NotWanted"
     PRIVATE = "Private"
+    # Of the condition Warm
+    NODES_WARM = "NodesWarm"
+    WARMING = "Warming"
+    NOT_SERVED = "NotServed"
     # Deleting
     DELETING = "Deleting"

@@ -25,6 +25,7 @@ _COLUMNS = (
     ("Cluster", "string", ".spec.buildingConfig.cluster", 1),
     ("StoredAs", "string", ".spec.storedAs", 1),
     ("Served", "boolean", ".status.server.ready", 1),
+    ("Warm", "string", ".status.warmNodes.summary", 1),
     ("Message", "string", ".status.message", 1),
 )
 
@@ -101,11 +102,11 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
         return _resolved({**real[0], **{k: v for k, v in node.items() if k != "anyOf"}}, definitions)
     out: dict[str, Any] = {}
     for key, value in node.items():
-        if key in ("title", "$defs", "additionalProperties") or (key == "default" and value in (None, [], ())):
+        if key in ("title", "$defs") or (key == "default" and value in (None, [], ())):
             continue
         if key == "properties":
             out[key] = {name: _resolved(child, definitions) for name, child in value.items()}
-        elif key == "items":
+        elif key in ("items", "additionalProperties"):
             out[key] = _resolved(value, definitions)
         elif key == "description":
             out[key] = " ".join(str(value).split())

@@ -20,6 +20,7 @@ from imagecache_operator.api import reference
 from imagecache_operator.api.job import StoredAs
 from imagecache_operator.api.model import Model
 from imagecache_operator.api.report import ImageState
+from imagecache_operator.api.warming import WarmNodes, WarmNodesStatus
 
 MAX_NAME_LENGTH = 128
 NAME_PATTERN = f"^[a-z]([-a-z0-9]{{0,{MAX_NAME_LENGTH - 2}}}[a-z0-9])?$"
@@ -155,6 +156,11 @@ class Spec(Model):
         description="Whether nodes can take the images from this cache: a small registry then runs on its volume. "
         "false: the volume is filled and nothing else.",
     )
+    warm_nodes: WarmNodes | None = Field(
+        default=None,
+        description="Nodes that hold the images before any Pod asks for them, and keep them: a DaemonSet pulls them "
+        "there, the layers from this cache. Absent: none. An empty object: all Linux nodes without taints.",
+    )
     building_config: BuildingConfig | None = Field(default=None, description="Where and how the cache is built.")
 
     @field_validator("images")
@@ -267,6 +273,7 @@ class Status(Model):
     )
     volume: VolumeStatus | None = Field(default=None, description="The cache's volume.")
     server: ServerStatus | None = Field(default=None, description="What serves the cache to nodes.")
+    warm_nodes: WarmNodesStatus | None = Field(default=None, description="Nodes that hold every image of the cache.")
     attempt: Attempt | None = Field(default=None, description="The latest attempt to build the cache.")
     images: tuple[ImageStatus, ...] = Field(
         default=(),
