@@ -35,6 +35,7 @@ COMPONENT_BUILDER = "builder"
 COMPONENT_VOLUME = "volume"
 COMPONENT_CREDENTIALS = "credentials"
 COMPONENT_SERVER = "server"
+COMPONENT_WARMER = "warmer"
 
 # Annotations: the cache's full name on its children; a person's wish to try again on the cache.
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
@@ -104,6 +105,11 @@ def builder_name(home_uid: str, cache_uid: str, generation: int, attempt: int) -
 def server_name(home_uid: str, cache_uid: str) -> str:
     """Name of the Deployment and the Service that serve a cache's volume."""
     return f"imc-{_digest(home_uid, cache_uid)}-server"
+
+
+def warmer_name(home_uid: str, cache_uid: str) -> str:
+    """Name of the DaemonSet that keeps a cache's images on nodes."""
+    return f"imc-{_digest(home_uid, cache_uid)}-warmer"
 
 
 def _digest(*parts: str) -> str:

@@ -30,6 +30,10 @@ class Settings(BaseModel):
         default="registry:3",
         description="Image of what serves caches to nodes: CNCF distribution, version 3. Pin it by digest.",
     )
+    warmer_image: str = Field(
+        default="registry.k8s.io/pause:3.10",
+        description="Image of what holds images on warm nodes: a program that sleeps, once for each image.",
+    )
     builder_cpu: str = Field(default="1", description="CPU of a builder Pod (requests = limits).")
     builder_memory: str = Field(default="512Mi", description="Memory of a builder Pod (requests = limits).")
     builder_deadline: timedelta = Field(

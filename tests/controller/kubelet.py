@@ -14,6 +14,7 @@ from imagecache_operator.cluster.api import Object
 
 from tests.support.memory_api import MemoryApi
 
+from .daemon_sets import DaemonSets
 from .deployments import Deployments
 
 LOST = None
@@ -36,6 +37,7 @@ class Kubelet:
         self._api = api
         self._script = script
         self.deployments = Deployments(api)
+        self._daemon_sets = DaemonSets(api)
         self.most_alive = 0
 
     def step(self, only: str | None = None) -> None:
@@ -46,6 +48,7 @@ class Kubelet:
                 self._move(pod)
         if only is None:
             self.deployments.step()
+            self._daemon_sets.step()
 
     def _move(self, pod: Object) -> None:
         name, stage = pod["metadata"]["name"], _stage(pod)

@@ -206,8 +206,8 @@ class World:
 
     def children(self, *components: str) -> list[str]:
         """Names of all that the operator has led to in its namespace, or of these components."""
-        return [o["metadata"]["name"] for k in ("Pod", "Secret", "PersistentVolumeClaim", "Deployment", "Service")
-                for o in self.memory.list(k, names.NAMESPACE)
+        kinds = ("Pod", "Secret", "PersistentVolumeClaim", "Deployment", "Service", "DaemonSet")
+        return [o["metadata"]["name"] for k in kinds for o in self.memory.list(k, names.NAMESPACE)
                 if not components or o["metadata"]["labels"][names.LABEL_COMPONENT] in components]
 
     def events(self) -> list[Object]:
@@ -247,5 +247,5 @@ class World:
         raise AssertionError("the operator writes and writes")
 
     def _versions(self) -> list[str]:
-        kinds = ("Pod", "Deployment", "PersistentVolumeClaim")
+        kinds = ("Pod", "Deployment", "PersistentVolumeClaim", "DaemonSet")
         return [o["metadata"]["resourceVersion"] for k in kinds for o in self.memory.list(k)]

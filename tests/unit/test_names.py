@@ -19,6 +19,7 @@ def test_every_name_is_a_dns_label(which: tuple[str, str, int, int]) -> None:
     home, uid, generation, attempt = which
     assert DNS_LABEL.fullmatch(names.volume_name(home, uid))
     assert DNS_LABEL.fullmatch(names.builder_name(home, uid, generation, attempt))
+    assert DNS_LABEL.fullmatch(names.warmer_name(home, uid))
 
 
 @given(WHICH, WHICH)
@@ -36,6 +37,7 @@ def test_names_do_not_change_between_versions() -> None:
     """An operator that names children otherwise than the one before it would build again."""
     assert names.volume_name("home", "uid") == "imc-25c0bad639c482fa"
     assert names.builder_name("home", "uid", 1, 12) == "imc-ce462ee31661ac02-builder-12"
+    assert names.warmer_name("home", "uid") == "imc-25c0bad639c482fa-warmer"
 
 
 def test_parts_cannot_run_into_each_other() -> None:

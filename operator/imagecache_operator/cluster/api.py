@@ -35,6 +35,7 @@ class Resource:
 
 RESOURCES = {
     names.KIND: Resource(names.API_VERSION, names.PLURAL, namespaced=False),
+    "DaemonSet": Resource("apps/v1", "daemonsets", namespaced=True),
     "Deployment": Resource("apps/v1", "deployments", namespaced=True),
     "Event": Resource("v1", "events", namespaced=True),
     "Namespace": Resource("v1", "namespaces", namespaced=False),

@@ -52,6 +52,7 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         builders=builders,
         attempt_secrets=tuple(reading.attempt_secret(s) for s in secrets),
         server=_server(api, namespace, _of_cache(home, uid, names.COMPONENT_SERVER)),
+        warmer=reading.warmer(api.list("DaemonSet", namespace, _of_cache(home, uid, names.COMPONENT_WARMER))),
         pull_secrets=_pull_secrets(api, cache),
         storage_classes=tuple(c["metadata"]["name"] for c in api.list("StorageClass")) if pending else (),
         progress=reading.progress(log),

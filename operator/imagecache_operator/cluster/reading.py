@@ -23,6 +23,7 @@ from imagecache_operator.planning.observed import (
     Server,
     ServerPart,
     Volume,
+    Warmer,
 )
 from imagecache_operator.planning.usage import MarkedPod
 
@@ -146,6 +147,23 @@ def _server_waits_for(deployment: Object | None, pods: list[Object]) -> str:
     conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
     # Why no Pod could be made at all: quota, a policy.
     return next((str(c.get("message") or "") for c in conditions if c.get("type") == "ReplicaFailure"), "")
+
+
+def warmer(daemon_sets: list[Object]) -> Warmer | None:
+    """What keeps a cache's images on nodes: at most one DaemonSet."""
+    if not daemon_sets:
+        return None
+    meta, status = daemon_sets[0]["metadata"], daemon_sets[0].get("status") or {}
+    current = (status.get("observedGeneration") or 0) >= meta.get("generation", 1)
+    # A Pod that is ready may still be one of an earlier template.
+    warm = min(status.get("numberReady") or 0, status.get("updatedNumberScheduled") or 0) if current else 0
+    return Warmer(
+        name=meta["name"],
+        version=(meta.get("annotations") or {}).get(names.ANNOTATION_MANIFEST, ""),
+        deleting=_deleting(daemon_sets[0]),
+        warm=warm,
+        wanted=status.get("desiredNumberScheduled") or 0,
+    )
 
 
 def _deleting(obj: Object) -> bool:

@@ -24,6 +24,7 @@ CONNECTIONS = THREADS + 2
 # Children whose changes are worth a pass, as group, version and plural.
 CHILDREN = (
     ("", "v1", "pods"), ("", "v1", "persistentvolumeclaims"), ("", "v1", "services"), ("apps", "v1", "deployments"),
+    ("apps", "v1", "daemonsets"),
 )
 LIVENESS = "http://0.0.0.0:8080/healthz"
 

@@ -7,7 +7,7 @@ It may be killed between any two of its calls; the next pass, by whatever proces
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,10 @@ from imagecache_operator import names
 from imagecache_operator.api.imagecache import AttemptState, Phase, Status
 from imagecache_operator.cluster.api import Api, ClusterError, Conflict, Object, Rejected
 from imagecache_operator.cluster.observe import observe
-from imagecache_operator.planning.decision import Event, Plan
+from imagecache_operator.planning.decision import Event, Manifest, Plan
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.planning.plan import plan
-from imagecache_operator.planning.reporting import not_served, refused
+from imagecache_operator.planning.reporting import not_served, not_warmed, refused
 from imagecache_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -96,12 +96,13 @@ class Reconciler:
         except Rejected as refusal:
             log.warning("%s: the cluster refused a write: %s", name, refusal)
             todo = refused(seen, todo, str(refusal), RETRY_AFTER_REFUSAL, now)
-        try:
-            self._serve(todo)
-        except ClusterError as trouble:
-            # All of them: an API server that has no node port left calls that an internal error of its own.
-            log.warning("%s: its server could not be applied: %s", name, trouble)
-            todo = not_served(seen, todo, str(trouble), RETRY_AFTER_REFUSAL, now)
+        for what, manifests, without in (("server", todo.serve, not_served), ("warmer", todo.warm, not_warmed)):
+            try:
+                self._apply(manifests)
+            except ClusterError as trouble:
+                # All of them: an API server that has no node port left calls that an internal error of its own.
+                log.warning("%s: its %s could not be applied: %s", name, what, trouble)
+                todo = without(seen, todo, str(trouble), RETRY_AFTER_REFUSAL, now)
         if not todo.gone:
             try:
                 self._report(seen.cache, todo)
@@ -123,8 +124,8 @@ class Reconciler:
             self._api.delete(ref.kind, ref.name, namespace, ref.uid)
             log.info("deleted %s %s", ref.kind, ref.name)
 
-    def _serve(self, todo: Plan) -> None:
-        for manifest in todo.serve:
+    def _apply(self, manifests: Iterable[Manifest]) -> None:
+        for manifest in manifests:
             self._api.apply(manifest)
             log.info("applied %s %s", manifest["kind"], manifest["metadata"]["name"])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.api.imagecache import Attempt, ImageStatus, Phase, ServerStatus, Status, VolumeStatus
+from imagecache_operator.api.warming import WarmNodesStatus
 
 Manifest = dict[str, Any]
 
@@ -36,9 +37,10 @@ class Event:
 class Decision:
     """What is true of a cache now, and what is to be done about it.
 
-    `apply`, `create`, `delete` and `serve` are carried out in that order; `again_in` None means at the next resync.
-    `gone` means that nothing of a deleted cache is left. `serve` is applied by itself: where the cluster refuses it,
-    the cache is complete all the same, and only not served.
+    `apply`, `create`, `delete`, `serve` and `warm` are carried out in that order; `again_in` None means at the next
+    resync. `gone` means that nothing of a deleted cache is left. `serve` and `warm` are applied by themselves: where
+    the cluster refuses them, the cache is complete all the same, and only not served, or not on nodes. `warmed` None:
+    nobody asks for warm nodes.
     """
 
     phase: Phase
@@ -54,6 +56,10 @@ class Decision:
     server: ServerStatus | None = None
     served: ConditionReason = ConditionReason.NOT_AVAILABLE
     served_message: str = ""
+    warm: tuple[Manifest, ...] = ()
+    warm_nodes: WarmNodesStatus | None = None
+    warmed: ConditionReason | None = None
+    warmed_message: str = ""
     size: str | None = None
     progress: str | None = None
     handled_retry: str | None = None
@@ -69,6 +75,7 @@ class Plan:
     create: tuple[Manifest, ...]
     delete: tuple[ObjectRef, ...]
     serve: tuple[Manifest, ...]
+    warm: tuple[Manifest, ...]
     status: Status
     events: tuple[Event, ...]
     again_in: timedelta

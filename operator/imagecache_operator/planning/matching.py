@@ -16,7 +16,7 @@ from functools import cached_property
 
 from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionType
-from imagecache_operator.api.imagecache import Phase
+from imagecache_operator.api.imagecache import ImageStatus, Phase
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.api.reference import InvalidReference, Reference, parse
 from imagecache_operator.planning.observed import Cache
@@ -93,18 +93,22 @@ class Offer:
 
 def offer(cache: Cache) -> Offer:
     """The facts of one ImageCache."""
-    server, images = cache.status.server, []
-    for image in cache.status.images:
-        # An image that failed has no carrier; one stored by a version that made none cannot be taken.
-        if image.carrier is None or not _DIGEST.fullmatch(image.carrier):
-            continue
-        try:
-            images.append(CachedImage(parse(image.reference), image.digest, image.carrier, image.size or 0))
-        except InvalidReference:
-            continue
+    server = cache.status.server
+    images = [found for found in map(cached_image, cache.status.images) if found is not None]
     why, unusable = _unusable(cache, images) or (None, "")
     address = server.address if server else ""
     return Offer(cache.name, cache.uid, cache.created, address, tuple(images), unusable, why)
+
+
+def cached_image(image: ImageStatus) -> CachedImage | None:
+    """An image as nodes can take it. None where they cannot: one that failed has no carrier, nor has one without
+    layers, or one stored by a version that made none."""
+    if image.carrier is None or not _DIGEST.fullmatch(image.carrier):
+        return None
+    try:
+        return CachedImage(parse(image.reference), image.digest, image.carrier, image.size or 0)
+    except InvalidReference:
+        return None
 
 
 def _unusable(cache: Cache, images: list[CachedImage]) -> tuple[Missed, str] | None:

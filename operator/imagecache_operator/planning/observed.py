@@ -113,6 +113,18 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Warmer:
+    """The DaemonSet that keeps images on nodes, in the `version` that it was made from. `warm` of `wanted` nodes hold
+    every image; none counts as warm while its controller has not looked at what was applied last."""
+
+    name: str
+    version: str = ""
+    deleting: bool = False
+    warm: int = 0
+    wanted: int = 0
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """Any ImageCache of the cluster, this one included: enough to share slots and quota."""
 
@@ -153,6 +165,7 @@ class Observed:
     builders: tuple[Builder, ...] = ()
     attempt_secrets: tuple[AttemptSecret, ...] = ()
     server: Server = Server()
+    warmer: Warmer | None = None
     pull_secrets: tuple[PullSecret, ...] = ()
     storage_classes: tuple[str, ...] = ()
     progress: Progress | None = None

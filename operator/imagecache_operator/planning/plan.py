@@ -22,6 +22,7 @@ from imagecache_operator.planning.observed import Observed
 from imagecache_operator.planning.reporting import reported
 from imagecache_operator.planning.serving import with_server
 from imagecache_operator.planning.view import View
+from imagecache_operator.planning.warming import with_warmer
 from imagecache_operator.settings import Settings
 
 AT_ONCE = timedelta(0)
@@ -35,7 +36,8 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     for question in _QUESTIONS:
         decision = question(view)
         if decision is not None:
-            return reported(observed, with_server(view, decision, SOON), settings.resync, now)
+            decision = with_warmer(view, with_server(view, decision, SOON))
+            return reported(observed, decision, settings.resync, now)
     raise AssertionError("the last question always has an answer")
 
 
@@ -46,6 +48,7 @@ def _being_deleted(view: View) -> Decision | None:
     left = [f"{part.kind} {part.name}" for part in seen.server.parts] + [f"Pod {b.name}" for b in seen.builders]
     left += [f"Secret {s.name}" for s in seen.attempt_secrets]
     left += [f"volume {seen.volume.name}"] if seen.volume else []
+    left += [f"{part.kind} {part.name}" for part in view.warmer]
     return Decision(
         Phase.DELETING, Because.DELETING,
         f"Removing {' and '.join(left)}" if left else "Everything of this cache is removed",

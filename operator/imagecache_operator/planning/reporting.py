@@ -32,8 +32,8 @@ def reported(observed: Observed, decision: Decision, resync: timedelta, now: dat
     moved_on = decision.attempt is not None and decision.attempt != cache.status.attempt
     again_in = timedelta(0) if moved_on else decision.again_in if decision.again_in is not None else resync
     return Plan(
-        apply=decision.apply, create=decision.create, delete=decision.delete, serve=decision.serve, status=status,
-        events=_events(cache, status), again_in=min(again_in, resync), gone=decision.gone,
+        apply=decision.apply, create=decision.create, delete=decision.delete, serve=decision.serve, warm=decision.warm,
+        status=status, events=_events(cache, status), again_in=min(again_in, resync), gone=decision.gone,
         waits_for_others=decision.reason in _WAITS_FOR_OTHERS,
     )
 
@@ -53,6 +53,8 @@ def refused(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now
             attempt=cache.status.attempt, images=plan.status.images, volume=cache.status.volume,
         )
         status = _status(observed, decision, now)
+        warm = tuple(c for c in plan.status.conditions if c.type == ConditionType.WARM)
+        status = status.model_copy(update={"conditions": (*status.conditions, *warm)})
     return replace(plan, status=status, events=_events(cache, status), again_in=retry_in, gone=False)
 
 
@@ -72,6 +74,24 @@ def not_served(observed: Observed, plan: Plan, words: str, retry_in: timedelta, 
     return replace(plan, status=status, events=_events(cache, status), again_in=plan.again_in and retry_in)
 
 
+def not_warmed(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
+    """The plan's report where the warmer could not be applied (an API server that knows no image volumes, a label that
+    cannot be one): the cache is what it was, and the condition Warm has the API server's words."""
+    cache = observed.cache
+    refusal = (
+        f"The cluster refused the warmer: {words}. It is tried again. Warm nodes take image volumes: Kubernetes 1.35, "
+        "and containerd 2.1 on the nodes."
+    )
+    told = tuple(
+        _condition(
+            _of_type(ConditionType.WARM, cache.status), ConditionType.WARM, "False", ConditionReason.WARMING, refusal,
+            cache.generation, now,
+        ) if c.type == ConditionType.WARM else c for c in plan.status.conditions
+    )
+    status = plan.status.model_copy(update={"conditions": told})
+    return replace(plan, status=status, events=_events(cache, status), again_in=plan.again_in and retry_in)
+
+
 def _status(observed: Observed, decision: Decision, now: datetime) -> Status:
     cache = observed.cache
     spec = cache.spec
@@ -88,6 +108,7 @@ def _status(observed: Observed, decision: Decision, now: datetime) -> Status:
         last_used_time=last_used(cache.status.last_used_time, observed.last_used),
         volume=decision.volume,
         server=decision.server,
+        warm_nodes=decision.warm_nodes,
         attempt=decision.attempt,
         images=decision.images or (),
         conditions=_conditions(observed, decision, now),
@@ -109,6 +130,10 @@ def _conditions(observed: Observed, decision: Decision, now: datetime) -> tuple[
     wanted.append((
         ConditionType.SERVED, decision.served is ConditionReason.SERVING, decision.served, decision.served_message,
     ))
+    if decision.warmed is not None:
+        wanted.append((
+            ConditionType.WARM, decision.warmed is ConditionReason.NODES_WARM, decision.warmed, decision.warmed_message,
+        ))
     before = {c.type: c for c in cache.status.conditions}
     return tuple(
         _condition(before.get(kind), kind, "True" if holds else "False", reason, message, cache.generation, now)

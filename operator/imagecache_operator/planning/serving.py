@@ -10,6 +10,7 @@ from datetime import timedelta
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import Phase, ServerStatus
 from imagecache_operator.planning.children import server
+from imagecache_operator.planning.children.applied import version
 from imagecache_operator.planning.decision import Decision, Manifest
 from imagecache_operator.planning.observed import Server
 from imagecache_operator.planning.view import View
@@ -24,7 +25,7 @@ def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
         return replace(decision, served=reason, served_message=words, delete=(*view.server_parts, *decision.delete))
     seen = view.observed.server
     wanted = server.manifests(view.observed.cache, view.observed.home_uid, view.settings)
-    missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], server.version(manifest)))
+    missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], version(manifest)))
     ready = seen.ready and not missing and seen.node_port is not None
     decision = replace(
         decision, serve=missing, server=_status(wanted[0], seen, ready=ready),

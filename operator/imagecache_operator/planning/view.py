@@ -174,8 +174,8 @@ class View:
 
     @property
     def all_children(self) -> tuple[ObjectRef, ...]:
-        """Everything that can be deleted and is not yet on its way. (A server is not in question here: it goes before
-        all else, see `serving.py`.)"""
+        """Everything that can be deleted and is not yet on its way. (Server and warmer are not in question here: they
+        go before all else, see `serving.py` and `warming.py`.)"""
         pods = tuple(ObjectRef("Pod", b.name) for b in self.observed.builders if not b.deleting)
         secrets = tuple(ObjectRef("Secret", s.name) for s in self.observed.attempt_secrets)
         return (*pods, *secrets, *self.deletable_volume)
@@ -185,6 +185,13 @@ class View:
         """What there is of a server, and is not yet on its way out. Its Pods go with their Deployment."""
         parts = (part for part in self.observed.server.parts if part.kind != "Pod" and not part.deleting)
         return tuple(ObjectRef(part.kind, part.name) for part in parts)
+
+    @property
+    def warmer(self) -> tuple[ObjectRef, ...]:
+        """The warmer, if it is there and not yet on its way out. Once it is, nothing has to wait for it: its Pods go
+        with it, or with their nodes."""
+        seen = self.observed.warmer
+        return () if seen is None or seen.deleting else (ObjectRef("DaemonSet", seen.name),)
 
     @property
     def missing_class(self) -> str:

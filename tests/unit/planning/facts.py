@@ -19,6 +19,7 @@ from imagecache_operator.api.imagecache import Attempt, AttemptState, Condition,
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, ImageProgress, ImageState, Outcome, Progress
 from imagecache_operator.planning.children import server as server_manifests
+from imagecache_operator.planning.children.applied import version
 from imagecache_operator.planning.decision import Plan
 from imagecache_operator.planning.observed import (
     Builder,
@@ -29,6 +30,7 @@ from imagecache_operator.planning.observed import (
     Server,
     ServerPart,
     Volume,
+    Warmer,
 )
 from imagecache_operator.planning.plan import plan
 from imagecache_operator.settings import Settings
@@ -45,6 +47,7 @@ GIB = 1024**3
 SETTINGS = Settings(builder_image="operator:test")
 VOLUME = names.volume_name(HOME, UID)
 SERVER = names.server_name(HOME, UID)
+WARMER = names.warmer_name(HOME, UID)
 SERVER_POD = f"{SERVER}-5d4f8-x7k2p"
 
 
@@ -99,10 +102,18 @@ def builder(number: int = 1, **fields: Any) -> Builder:
 def server(**fields: Any) -> Server:
     """A server of the cache `ml` as it is wanted, and that answers."""
     parts = tuple(
-        ServerPart(m["kind"], m["metadata"]["name"], server_manifests.version(m))
+        ServerPart(m["kind"], m["metadata"]["name"], version(m))
         for m in reversed(server_manifests.manifests(cache(), HOME, SETTINGS))
     )
     return Server(**{"parts": (*parts, ServerPart("Pod", SERVER_POD)), "node_port": 31234, "ready": True, **fields})
+
+
+def warmer(**fields: Any) -> Warmer:
+    """A warmer of the complete, served cache `ml` as it is wanted for all nodes, and of three nodes none is warm."""
+    wanted, = planned(seen(
+        cache(available(), spec=spec(warm_nodes={})), volume=volume(), server=server(),
+    )).warm
+    return Warmer(**{"name": WARMER, "version": version(wanted), "wanted": 3, **fields})
 
 
 def ended(outcome: Outcome | None, number: int = 1, **fields: Any) -> Builder:
@@ -199,6 +210,10 @@ def applied(done: Plan) -> list[str]:
 
 def served(done: Plan) -> list[str]:
     return [f"{m['kind']}/{m['metadata']['name']}" for m in done.serve]
+
+
+def warmed(done: Plan) -> list[str]:
+    return [f"{m['kind']}/{m['metadata']['name']}" for m in done.warm]
 
 
 def pod(number: int = 1) -> str:

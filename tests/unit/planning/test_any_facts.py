@@ -23,6 +23,7 @@ from imagecache_operator.planning.observed import (
     Server,
     ServerPart,
     Volume,
+    Warmer,
 )
 
 from .facts import (
@@ -43,6 +44,7 @@ from .facts import (
     seen,
     server,
     spec,
+    warmer,
 )
 
 UNFINISHED = (AttemptState.STARTING, AttemptState.RUNNING)
@@ -76,6 +78,7 @@ SPECS = st.builds(
     on_expiry=st.sampled_from(OnExpiry), serve=st.sampled_from([True, True, False]),
     building_config=st.sampled_from([None, None, {"cluster": HOME}, {"cluster": HOME.replace("1", "9")},
                                      {"image_pull_secrets": ("a:b",)}]),
+    warm_nodes=st.sampled_from([None, {}, {"node_selector": {"gpu": "true"}}]),
 )
 CACHES = st.builds(
     Cache, name=st.just("ml"), uid=st.just(UID), generation=st.integers(1, 2), spec_error=st.just("spec.x: wrong"),
@@ -120,6 +123,10 @@ SERVERS = st.builds(
     Server, parts=st.lists(PARTS, max_size=3).map(tuple), node_port=optional(st.just(31234)), ready=st.booleans(),
     waiting_for=st.sampled_from(["", "a node"]),
 )
+WARMERS = st.builds(
+    Warmer, name=st.just("warmer"), version=st.sampled_from(["", "another", warmer().version]),
+    deleting=st.booleans(), warm=st.integers(0, 3), wanted=st.integers(0, 3),
+)
 NEIGHBOURS = st.builds(
     Neighbour, name=st.sampled_from([f"n{i}" for i in range(9)]), deleting=st.booleans(),
     created=st.sampled_from([CREATED - timedelta(hours=1), CREATED, NOW]), phase=optional(st.sampled_from(Phase)),
@@ -133,7 +140,7 @@ def worlds(draw: st.DrawFn) -> Observed:
     return seen(
         draw(CACHES), *draw(st.lists(NEIGHBOURS, max_size=7, unique_by=lambda n: n.name)),
         volume=draw(optional(VOLUMES)), builders=draw(builders()), progress=draw(optional(REPORTS)),
-        server=draw(st.one_of(st.just(server()), SERVERS)),
+        server=draw(st.one_of(st.just(server()), SERVERS)), warmer=draw(optional(WARMERS)),
         attempt_secrets=tuple(AttemptSecret(f"secret-{n}", n) for n in sorted(draw(st.sets(NUMBERS, max_size=2)))),
         pull_secrets=draw(st.sampled_from([(), (pull_secret(),), (missing_secret(),), (pull_secret(version="2"),)])),
         storage_classes=draw(st.sampled_from([(), ("standard",), ("fast", "standard")])),
@@ -165,6 +172,7 @@ def test_a_plan_keeps_its_promises(world: Observed) -> None:
     assert done.status.observed_generation == world.cache.generation
     _order_of_writes(world, done)
     _server(world, done)
+    _warmer(world, done)
 
 
 def _order_of_writes(world: Observed, done: Plan) -> None:
@@ -211,6 +219,27 @@ def _server(world: Observed, done: Plan) -> None:
         assert left <= {(ref.kind, ref.name) for ref in done.delete}
     if world.server.parts:
         assert not any(m["kind"] == "Pod" for m in done.create), "a builder beside a server"
+
+
+def _warmer(world: Observed, done: Plan) -> None:
+    told = next((c for c in done.status.conditions if c.type == ConditionType.WARM), None)
+    removed = "DaemonSet" in {ref.kind for ref in done.delete}
+    wanted = world.cache.spec is not None and world.cache.spec.warm_nodes is not None
+    assert (told is not None) == wanted
+    if done.warm or done.status.warm_nodes:
+        assert wanted
+        assert done.status.phase is Phase.AVAILABLE
+        assert not removed
+    if done.warm:
+        assert done.status.server is not None
+        assert done.status.server.ready
+    if done.status.phase is not Phase.AVAILABLE or not wanted:
+        assert removed == (world.warmer is not None and not world.warmer.deleting)
+    if done.gone:
+        assert world.warmer is None or world.warmer.deleting
+    if told is not None and told.status == "True":
+        assert world.warmer is not None
+        assert world.warmer.warm == world.warmer.wanted > 0
 
 
 @settings(max_examples=300, deadline=None)

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from imagecache_operator import names
 from imagecache_operator.api.job import GIB, BuildJob
+from imagecache_operator.api.warming import WarmNodes
 from imagecache_operator.builder.command import builder
-from imagecache_operator.planning.children import builder_pod, server, volume
+from imagecache_operator.planning.children import builder_pod, server, volume, warmer
+from imagecache_operator.planning.children.applied import version
 
-from .facts import HOME, IMAGES, SETTINGS, UID, VOLUME, cache, spec
+from .facts import DIGEST, HOME, IMAGES, SETTINGS, UID, VOLUME, cache, spec
 
 LONGEST = "a" + "b" * 126 + "c"  # 128 characters
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -36,6 +38,16 @@ def claim(**fields: Any) -> Any:
 def serving(name: str = "ml", **settings: Any) -> Any:
     """The Service and the Deployment."""
     return server.manifests(cache(name=name), HOME, SETTINGS.model_copy(update=settings))
+
+
+CACHED: dict[str, str | None] = {IMAGES[0]: f"localhost:31234/carrier/a@{DIGEST}", IMAGES[1]: None}
+
+
+def warming(name: str = "ml", images: dict[str, str | None] = CACHED, nodes: Any = None, **settings: Any) -> Any:
+    """The DaemonSet."""
+    return warmer.manifest(
+        cache(name=name), WarmNodes(**(nodes or {})), images, HOME, SETTINGS.model_copy(update=settings),
+    )
 
 
 RULES: dict[str, Callable[[Any, Any], bool]] = {
@@ -116,9 +128,72 @@ def test_the_servers_service_leads_to_its_pods() -> None:
 def test_a_server_runs_the_image_of_the_settings_and_its_version_says_so() -> None:
     before, after = serving(), serving(server_image="elsewhere/registry:3.1", namespace="imagecache-system")
     assert after[1]["spec"]["template"]["spec"]["containers"][0]["image"] == "elsewhere/registry:3.1"
-    assert server.version(after[1]) != server.version(before[1])
-    assert server.version(after[0]) == server.version(before[0])
+    assert version(after[1]) != version(before[1])
+    assert version(after[0]) == version(before[0])
     assert serving() == before
+
+
+# What a warmer shares with a builder; it may be tied to nodes, lives for ever, and only holds images.
+NOT_OF_WARMERS = (
+    "only harmless volumes", "requests are limits", "cpu and memory are bounded", "no tie to a node",
+    "one try for each Pod", "an end", "one container", "the server can read what it writes",
+    "a large volume is not walked",
+)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in NOT_OF_WARMERS])
+def test_a_warmer_asks_for_nothing_that_is_refused(rule: str) -> None:
+    spec = warming()["spec"]["template"]["spec"]
+    assert spec["containers"]
+    assert all(RULES[rule](spec, container) for container in spec["containers"])
+
+
+def test_a_warmer_takes_each_images_carrier_before_it_and_mounts_the_image_alone() -> None:
+    spec = warming()["spec"]["template"]["spec"]
+    assert [(v["name"], v["image"]["reference"]) for v in spec["volumes"]] == [
+        ("carrier-0", CACHED[IMAGES[0]]), ("image-0", IMAGES[0]), ("image-1", IMAGES[1]),
+    ], "kubelet pulls them in this order"
+    assert all(set(v) == {"name", "image"} and v["image"]["pullPolicy"] == "IfNotPresent" for v in spec["volumes"])
+    mounts = {c["name"]: c["volumeMounts"] for c in spec["containers"]}
+    assert mounts == {
+        name: [{"name": name, "mountPath": warmer.MOUNT_PATH, "readOnly": True}] for name in ("image-0", "image-1")
+    }
+
+
+def test_a_warmer_is_small_and_in_nobodys_way() -> None:
+    daemon_set = warming(images={f"image-{n}": None for n in range(20)}, warmer_image="elsewhere/pause:1")["spec"]
+    spec = daemon_set["template"]["spec"]
+    assert daemon_set["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "100%"}
+    assert spec["terminationGracePeriodSeconds"] == 1
+    assert not {"priorityClassName", "initContainers", "serviceAccountName"} & set(spec)
+    assert len(spec["containers"]) == 20
+    for container in spec["containers"]:
+        assert container["image"] == "elsewhere/pause:1"
+        assert container["resources"]["requests"] == {"cpu": "1m", "memory": "1Mi"}
+        assert container["resources"]["limits"]["memory"]
+    assert daemon_set["template"]["metadata"]["annotations"][names.ANNOTATION_CACHE] == names.NONE
+
+
+def test_a_warmers_pods_are_its_own_and_wake_nobody() -> None:
+    labels = warming()["spec"]["template"]["metadata"]["labels"]
+    assert warming()["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert labels[names.LABEL_CACHE] == UID
+    assert names.LABEL_HOME not in labels, "the operator watches what carries it"
+
+
+@pytest.mark.parametrize(("nodes", "selector", "tolerations"), [
+    ({}, {"kubernetes.io/os": "linux"}, []),
+    ({"node_selector": {"gpu": "true"}}, {"kubernetes.io/os": "linux", "gpu": "true"}, []),
+    ({"node_selector": {"kubernetes.io/os": "other"}}, {"kubernetes.io/os": "other"}, []),
+    (
+        {"tolerations": ({"key": "gpu", "operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute"})},
+        {"kubernetes.io/os": "linux"},
+        [{"key": "gpu", "operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoExecute"}],
+    ),
+])
+def test_a_warmer_goes_where_it_is_wanted(nodes: Any, selector: dict[str, str], tolerations: list[Any]) -> None:
+    spec = warming(nodes=nodes)["spec"]["template"]["spec"]
+    assert (spec["nodeSelector"], spec["tolerations"]) == (selector, tolerations)
 
 
 def test_settings_reach_the_builder() -> None:
@@ -178,7 +253,7 @@ def test_a_long_name_never_becomes_a_label_or_a_name(name: str) -> None:
     made = [
         pod(name, attempt=10**6),
         volume.manifest(cache(name=name), 20, None, HOME, SETTINGS.namespace),
-        *serving(name),
+        *serving(name), warming(name),
     ]
     for meta in (m["metadata"] for m in made):
         assert DNS_LABEL.fullmatch(meta["name"])
@@ -188,7 +263,7 @@ def test_a_long_name_never_becomes_a_label_or_a_name(name: str) -> None:
 
 def test_children_are_found_by_their_labels_and_owned_by_the_cache() -> None:
     wanted = dict(term.split("=") for term in names.managed_selector(HOME).split(","))
-    for meta in (m["metadata"] for m in (pod(), claim(), *serving())):
+    for meta in (m["metadata"] for m in (pod(), claim(), *serving(), warming())):
         assert wanted.items() <= meta["labels"].items()
         assert meta["labels"][names.LABEL_CACHE] == UID
         owner, = meta["ownerReferences"]
@@ -206,7 +281,7 @@ def test_the_claim_is_what_was_asked_for() -> None:
 
 
 def test_manifests_are_plain_json() -> None:
-    for made in (pod(), claim(), *serving()):
+    for made in (pod(), claim(), *serving(), warming()):
         assert json.loads(json.dumps(made)) == made
 
 

@@ -8,12 +8,11 @@ answer its probes is taken out of the Service, whose port then refuses at once, 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.planning.children import owner
+from imagecache_operator.planning.children.applied import versioned
 from imagecache_operator.planning.children.builder_pod import UID
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
@@ -31,20 +30,8 @@ def manifests(cache: Cache, home_uid: str, settings: Settings) -> tuple[dict[str
     """The Service and the Deployment, in the order in which they are applied: where ports are forbidden or used up,
     no Pod is started that nobody could reach."""
     return (
-        _versioned(_service(cache, home_uid, settings.namespace)), _versioned(_deployment(cache, home_uid, settings)),
+        versioned(_service(cache, home_uid, settings.namespace)), versioned(_deployment(cache, home_uid, settings)),
     )
-
-
-def version(manifest: dict[str, Any]) -> str:
-    """What stands for the content of a manifest, in an annotation of it."""
-    return str(manifest["metadata"]["annotations"][names.ANNOTATION_MANIFEST])
-
-
-def _versioned(manifest: dict[str, Any]) -> dict[str, Any]:
-    # Compared instead of the object itself, into which the API server and its admission write defaults.
-    content = json.dumps(manifest, sort_keys=True).encode()
-    manifest["metadata"]["annotations"][names.ANNOTATION_MANIFEST] = hashlib.sha256(content).hexdigest()[:16]
-    return manifest
 
 
 def _metadata(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a cache's images are kept on nodes. One rule, after that of `serving.py`: a warmer runs where spec.warmNodes
+is set and the cache is to be served. It is made, and changed, while the server answers; while that does not, it stays
+as it is, since what is on nodes is there without a server. Nothing waits for its Pods: they hold nothing of a cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from imagecache_operator.api.conditions import ConditionReason as Because
+from imagecache_operator.api.warming import WarmNodes, WarmNodesStatus
+from imagecache_operator.planning.children import warmer
+from imagecache_operator.planning.children.applied import version
+from imagecache_operator.planning.decision import Decision, Manifest
+from imagecache_operator.planning.injection import reference
+from imagecache_operator.planning.matching import cached_image
+from imagecache_operator.planning.observed import Warmer
+from imagecache_operator.planning.view import View
+from imagecache_operator.planning.wording import counted
+
+_SERVED = (Because.SERVING, Because.SERVER_PENDING)
+
+
+def with_warmer(view: View, decision: Decision) -> Decision:
+    """The decision, which says already whether the cache is served, with what is to be done and told of warm nodes."""
+    seen, spec = view.observed.warmer, view.observed.cache.spec
+    nodes = spec.warm_nodes if spec else None
+    if nodes is None or decision.served not in _SERVED:
+        return replace(
+            decision, delete=(*view.warmer, *decision.delete),
+            warmed=None if nodes is None else Because.NOT_SERVED,
+            warmed_message="Nodes are warmed from a cache that is served, which this one is not",
+        )
+    if decision.served is Because.SERVING:
+        wanted = _wanted(view, decision, nodes)
+        if seen is None or not (seen.version == version(wanted) or seen.deleting):
+            return replace(
+                decision, warm=(wanted,), warm_nodes=_status(replace(seen, warm=0)) if seen else None,
+                warmed=Because.WARMING, warmed_message="The nodes begin to pull",
+            )
+    if seen is None or seen.deleting:
+        words = f"Waiting until DaemonSet {seen.name} is removed" if seen else "Begins when the server answers"
+        return replace(decision, warmed=Because.WARMING, warmed_message=words)
+    warm = seen.warm == seen.wanted > 0
+    return replace(
+        decision, warm_nodes=_status(seen), warmed=Because.NODES_WARM if warm else Because.WARMING,
+        warmed_message=_words(seen),
+    )
+
+
+def _wanted(view: View, decision: Decision, nodes: WarmNodes) -> Manifest:
+    if decision.server is None:
+        raise AssertionError("a cache that is served has a server")
+    address = decision.server.address
+    taken = {image.reference: cached_image(image) for image in decision.images or ()}
+    images = {
+        image: reference(address, found) if (found := taken.get(image)) else None for image in view.spec.images
+    }
+    return warmer.manifest(view.observed.cache, nodes, images, view.observed.home_uid, view.settings)
+
+
+def _status(seen: Warmer) -> WarmNodesStatus:
+    return WarmNodesStatus(
+        name=seen.name, warm=seen.warm, wanted=seen.wanted, summary=f"{seen.warm}/{seen.wanted}",
+    )
+
+
+def _words(seen: Warmer) -> str:
+    if not seen.wanted:
+        return "There is no node that spec.warmNodes speaks of"
+    return f"{seen.warm} of {counted(seen.wanted, 'node')} {'holds' if seen.warm == 1 else 'hold'} every image"
