@@ -14,7 +14,7 @@ from imagecache_operator.cluster.api import RESOURCES
 from imagecache_operator.planning.children import server
 
 from tests.cluster import Cluster
-from tests.support.install import SERVER_IMAGE
+from tests.support.install import SERVER_IMAGE, WARMER_IMAGE
 
 pytestmark = pytest.mark.e2e  # kubectl is the cluster's; nothing is applied
 
@@ -168,7 +168,7 @@ def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str
     ("patch", "ImageCache", "*"), ("list", "Node", "*"), ("get", "Namespace", "*"),
     ("list", "Pod", names.NAMESPACE), ("watch", "Pod", names.NAMESPACE), ("create", "Pod", names.NAMESPACE),
     ("delete", "Pod", names.NAMESPACE),
-    *((v, kind, names.NAMESPACE) for kind in ("PersistentVolumeClaim", "Deployment", "Service")
+    *((v, kind, names.NAMESPACE) for kind in ("PersistentVolumeClaim", "Deployment", "Service", "DaemonSet")
       for v in ("list", "watch", "create", "patch", "delete")),
     ("create", "Event", "*"), ("watch", "Pod", "*"), ("get", "Secret", "*"), ("list", "StorageClass", "*"),
     *((v, "Secret", names.NAMESPACE) for v in ("list", "create", "patch", "delete")),
@@ -230,9 +230,11 @@ def test_servers_only_read_what_builders_have_written(rendered: Rendered) -> Non
     assert "auth" not in config
 
 
-def test_an_image_for_servers_is_named(rendered: Rendered) -> None:
+def test_images_for_servers_and_warmers_are_named(rendered: Rendered) -> None:
     env = {e["name"]: e.get("value") for e in container(rendered)["env"]}
-    assert env["IMAGECACHE_SERVER_IMAGE"] in ("registry:3", SERVER_IMAGE)
+    assert (env["IMAGECACHE_SERVER_IMAGE"], env["IMAGECACHE_WARMER_IMAGE"]) in (
+        ("registry:3", "registry.k8s.io/pause:3.10"), (SERVER_IMAGE, WARMER_IMAGE),
+    )
 
 
 def test_the_crd_is_installed_too(rendered: Rendered) -> None:

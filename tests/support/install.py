@@ -15,7 +15,8 @@ from tests.cluster import Cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGE = "imagecache-operator:dev"
-SERVER_IMAGE = "imagecache.test/registry:dev"  # as deploy/local names it
+SERVER_IMAGE = "imagecache.test/registry:dev"  # as deploy/local names them
+WARMER_IMAGE = "imagecache.test/pause:dev"
 NAMESPACE = "imagecache-system"
 DEPLOYMENT = "deployment/imagecache-operator"
 WEBHOOK = "deployment/imagecache-webhook"
@@ -38,7 +39,8 @@ def install(cluster: Cluster, registry_ca: bytes, say: Callable[[str], object] =
     if loaded != image_id:
         say("loading it into the nodes")
         cluster.load_image(IMAGE)
-    _load_server_image(cluster, say)
+    _load_engine_image(cluster, "registry", SERVER_IMAGE, say)
+    _load_engine_image(cluster, "pause", WARMER_IMAGE, say)
     say("kubectl apply -k deploy/local")
     cluster.kubectl("apply", "-k", str(REPOSITORY / "deploy" / "local"))
     cluster.kubectl("wait", "--for=condition=Established", "crd/imagecaches.imagecache.dev", "--timeout=60s")
@@ -69,14 +71,15 @@ def _loaded(cluster: Cluster) -> str:
     return str(json.loads(found)["metadata"].get("annotations", {}).get(LOADED, ""))
 
 
-def _load_server_image(cluster: Cluster, say: Callable[[str], object]) -> None:
-    """What serves caches is the engine's registry image. A file on the first node tells which one was loaded."""
-    engine, node, mark = cluster.engine, cluster.nodes[0], "/kind/imagecache-server-image"
-    image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", engine.image("registry")).strip()
+def _load_engine_image(cluster: Cluster, role: str, tag: str, say: Callable[[str], object]) -> None:
+    """What serves caches, and what sleeps on warm nodes, are images of the engine. A file on the first node tells which
+    ones were loaded."""
+    engine, node, mark = cluster.engine, cluster.nodes[0], f"/kind/imagecache-{role}-image"
+    image_id = engine.docker("image", "inspect", "--format", "{{.Id}}", engine.image(role)).strip()
     if image_id not in cluster.on_node(node, f"cat {mark} 2>/dev/null || true"):
-        say("loading the servers' image into the nodes")
-        engine.docker("tag", engine.image("registry"), SERVER_IMAGE)
-        cluster.load_image(SERVER_IMAGE)
+        say(f"loading {tag} into the nodes")
+        engine.docker("tag", engine.image(role), tag)
+        cluster.load_image(tag)
         cluster.on_node(node, f"echo '{image_id}' > {mark}")
 
 
