@@ -65,7 +65,8 @@ def credentials(kube: Kube) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog:
     """The log, after two whole lives: the operator starts; the webhook's certificate is renewed, injection is turned
-    off and on; a cache is built, with credentials, and expires; one without them is served, and deleted."""
+    off and on; a cache is built, with credentials, and expires; one without them is served, warms nodes, and is
+    deleted."""
     kube.operator_is_back(kube.kill_operator())
     _injection_in_all_its_moods(kube)
     cache = Cache(kube, "e2e-rights")
@@ -79,9 +80,9 @@ def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog
     finally:
         cache.delete()
     served = Cache(kube, "e2e-rights-served")
-    served.apply([upstream.reference("base/tools:1.0")])
+    served.apply([upstream.reference("base/tools:1.0")], {"warmNodes": {}})
     try:
-        until(lambda: served.condition("Served").get("status") == "True", "the cache is served", 90)
+        until(lambda: served.condition("Warm").get("status") == "True", "the cache is served, and nodes are warm", 90)
     finally:
         served.delete()
     return AuditLog(kube.cluster.audit_log)

@@ -160,6 +160,15 @@ def make_images(folder: Path) -> dict[str, Image]:
     return {image.name: image for image in images}
 
 
+def never_seen(folder: Path, name: str, words: str) -> Image:
+    """An image that sleeps, with a layer of these words: where they are new, no node has it under any name."""
+    text = folder / "words"
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text(words)
+    layers = [make_layer(folder, programs("sleep"), "gzip"), make_layer(folder, {"words": text}, "gzip")]
+    return _single(name, _platform(folder, machine_architecture(), layers))
+
+
 def declare_larger(image: Image, name: str, size: int) -> Image:
     """The same blobs under a manifest that gives every layer this size: for checks before the first layer.
 

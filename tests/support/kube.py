@@ -18,7 +18,7 @@ from tests.cluster import Cluster
 
 NAMESPACE = names.NAMESPACE
 OPERATOR = "app.kubernetes.io/name=imagecache-operator"
-CHILDREN = ("pods", "pvc", "secrets", "deployments", "services")
+CHILDREN = ("pods", "pvc", "secrets", "deployments", "services", "daemonsets")
 Object = dict[str, Any]
 
 

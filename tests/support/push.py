@@ -59,6 +59,10 @@ class Pusher:
             reference = image.tag if manifest == image.top else manifest.digest
             self._push_manifest(image.repository, reference, manifest)
 
+    def remove(self, image: Image) -> None:
+        """The image's tag and its manifest; blobs stay."""
+        self._request("DELETE", f"{self._base}/v2/{image.repository}/manifests/{image.digest}", (202,))
+
     def _tagged(self, image: Image) -> str | None:
         """The digest that the tag has now. Registries deny manifests of a type that we don't accept."""
         url = f"{self._base}/v2/{image.repository}/manifests/{image.tag}"
