@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from imagecache_operator.api.imagecache import Status
+from imagecache_operator.api.warming import WarmNodes
 from imagecache_operator.cluster.api import Api, Object
 from imagecache_operator.planning.children import server as server_manifests
+from imagecache_operator.planning.children import warmer as warmer_manifest
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
 
@@ -58,15 +60,31 @@ def secret(stage: Stage, name: str, **metadata: Any) -> Object:
 
 def server(stage: Stage, uid: str, image: str = "none") -> tuple[Object, Object]:
     """The Service and the Deployment of a cache's server, as the operator applies them. Its Pod has no volume."""
-    cache = Cache(
-        name="ml", uid=uid, generation=1, created=datetime(2026, 3, 1, tzinfo=UTC), deleting=False, spec=None,
-        spec_error="", status=Status(),
-    )
     settings = Settings(builder_image="none", server_image=image, namespace=stage.namespace)
-    service, deployment = server_manifests.manifests(cache, "home", settings)
+    service, deployment = server_manifests.manifests(_cache(uid), "home", settings)
     for manifest in (service, deployment):
         del manifest["metadata"]["ownerReferences"]  # nobody's: Kubernetes would collect them
     return service, deployment
+
+
+def warmer(stage: Stage, uid: str, *images: str, without_carrier: tuple[str, ...] = ()) -> Object:
+    """The DaemonSet of a cache's warm nodes, as the operator applies it, for nodes that are not there."""
+    nodes = WarmNodes.model_validate({
+        "nodeSelector": {"conformance.imagecache.dev/node": "none"}, "tolerations": [{"operator": "Exists"}],
+    })
+    carrier = f"localhost:31234/carrier/any@sha256:{'c' * 64}"
+    taken = {image: None if image in without_carrier else carrier for image in images}
+    settings = Settings(builder_image="none", namespace=stage.namespace)
+    manifest = warmer_manifest.manifest(_cache(uid), nodes, taken, "home", settings)
+    del manifest["metadata"]["ownerReferences"]
+    return manifest
+
+
+def _cache(uid: str) -> Cache:
+    return Cache(
+        name="ml", uid=uid, generation=1, created=datetime(2026, 3, 1, tzinfo=UTC), deleting=False, spec=None,
+        spec_error="", status=Status(),
+    )
 
 
 def double(name: str, **spec: Any) -> Object:

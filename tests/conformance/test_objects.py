@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from imagecache_operator.cluster.api import Api, Rejected
 
-from .objects import HOLD, claim, double, made, of, pod, secret, server
+from .objects import HOLD, claim, double, made, of, pod, secret, server, warmer
 from .stages import DOUBLE, Stage
 
 Names = Callable[[], str]
@@ -172,6 +172,27 @@ def test_a_deployment_moves_its_generation_only_when_something_else_is_wanted(
     assert found["spec"]["template"]["spec"]["containers"][0]["image"] == "another"
     api.delete("Deployment", called, stage.namespace)
     stage.gone("Deployment", called)
+
+
+def test_a_warmer_is_taken_as_it_is_and_changes_only_when_something_else_is_wanted(
+    api: Api, stage: Stage, name: Names,
+) -> None:
+    """Kubelets pull volumes in the order of the list: whatever comes or goes, a carrier stays before its image."""
+    uid, longest = name(), "registry.example/" + "a" * 494
+    called = warmer(stage, uid, "a")["metadata"]["name"]
+    for generation, wanted in enumerate((
+        warmer(stage, uid, "a", longest, "c", without_carrier=("a", "c")),
+        warmer(stage, uid, "a", longest, "c"),
+        warmer(stage, uid, "a", longest, "c", without_carrier=(longest,)),
+        warmer(stage, uid, "b", "a"),
+    ), start=1):
+        for _ in range(2):
+            api.apply(wanted)
+            found = of(api.get("DaemonSet", called, stage.namespace))
+            assert found["metadata"]["generation"] == generation
+            assert found["spec"]["template"]["spec"]["volumes"] == wanted["spec"]["template"]["spec"]["volumes"]
+    api.delete("DaemonSet", called, stage.namespace)
+    stage.gone("DaemonSet", called)
 
 
 # Deleting
