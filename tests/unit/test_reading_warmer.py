@@ -30,9 +30,11 @@ def test_nothing_is_nothing() -> None:
 @pytest.mark.parametrize(("status", "warm", "wanted"), [
     (counted(), 2, 3), (counted(ready=3, updated=1), 1, 3),
     (counted(generation=1), 0, 3), (counted(generation=3), 2, 3),
-    ({"observedGeneration": 2, "desiredNumberScheduled": 0, "numberReady": 0}, 0, 0), ({}, 0, 0), (None, 0, 0),
-], ids=["some", "old Pods", "an earlier generation", "a later one", "no node", "nothing said", "no status"])
-def test_what_counts_as_warm(status: Any, warm: int, wanted: int) -> None:
+    ({"observedGeneration": 2, "desiredNumberScheduled": 0, "numberReady": 0}, 0, 0),
+    ({"desiredNumberScheduled": 0}, 0, None), ({}, 0, None), (None, 0, None),
+], ids=["some", "old Pods", "an earlier generation", "a later one", "no node", "not looked at",
+        "nothing said", "no status"])
+def test_what_counts_as_warm(status: Any, warm: int, wanted: int | None) -> None:
     assert reading.warmer([daemon_set(status)]) == Warmer("w", "v1", warm=warm, wanted=wanted)
 
 

@@ -162,7 +162,7 @@ def warmer(daemon_sets: list[Object]) -> Warmer | None:
         version=(meta.get("annotations") or {}).get(names.ANNOTATION_MANIFEST, ""),
         deleting=_deleting(daemon_sets[0]),
         warm=warm,
-        wanted=status.get("desiredNumberScheduled") or 0,
+        wanted=status.get("desiredNumberScheduled", 0) if status.get("observedGeneration") else None,
     )
 
 

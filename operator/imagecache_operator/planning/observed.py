@@ -115,13 +115,14 @@ class Server:
 @dataclass(frozen=True)
 class Warmer:
     """The DaemonSet that keeps images on nodes, in the `version` that it was made from. `warm` of `wanted` nodes hold
-    every image; none counts as warm while its controller has not looked at what was applied last."""
+    every image; none counts as warm while its controller has not looked at what was applied last, and `wanted` is None
+    while that has not looked at all."""
 
     name: str
     version: str = ""
     deleting: bool = False
     warm: int = 0
-    wanted: int = 0
+    wanted: int | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from imagecache_operator.planning.observed import Warmer
 from imagecache_operator.planning.view import View
 from imagecache_operator.planning.wording import counted
 
+_BEGUN = "The nodes begin to pull"
 _SERVED = (Because.SERVING, Because.SERVER_PENDING)
 
 
@@ -36,14 +37,14 @@ def with_warmer(view: View, decision: Decision) -> Decision:
         if seen is None or not (seen.version == version(wanted) or seen.deleting):
             return replace(
                 decision, warm=(wanted,), warm_nodes=_status(replace(seen, warm=0)) if seen else None,
-                warmed=Because.WARMING, warmed_message="The nodes begin to pull",
+                warmed=Because.WARMING, warmed_message=_BEGUN,
             )
     if seen is None or seen.deleting:
         words = f"Waiting until DaemonSet {seen.name} is removed" if seen else "Begins when the server answers"
         return replace(decision, warmed=Because.WARMING, warmed_message=words)
-    warm = seen.warm == seen.wanted > 0
+    all_warm = bool(seen.wanted) and seen.warm == seen.wanted
     return replace(
-        decision, warm_nodes=_status(seen), warmed=Because.NODES_WARM if warm else Because.WARMING,
+        decision, warm_nodes=_status(seen), warmed=Because.NODES_WARM if all_warm else Because.WARMING,
         warmed_message=_words(seen),
     )
 
@@ -59,13 +60,17 @@ def _wanted(view: View, decision: Decision, nodes: WarmNodes) -> Manifest:
     return warmer.manifest(view.observed.cache, nodes, images, view.observed.home_uid, view.settings)
 
 
-def _status(seen: Warmer) -> WarmNodesStatus:
+def _status(seen: Warmer) -> WarmNodesStatus | None:
+    if seen.wanted is None:
+        return None
     return WarmNodesStatus(
         name=seen.name, warm=seen.warm, wanted=seen.wanted, summary=f"{seen.warm}/{seen.wanted}",
     )
 
 
 def _words(seen: Warmer) -> str:
+    if seen.wanted is None:
+        return _BEGUN
     if not seen.wanted:
         return "There is no node that spec.warmNodes speaks of"
     return f"{seen.warm} of {counted(seen.wanted, 'node')} {'holds' if seen.warm == 1 else 'hold'} every image"

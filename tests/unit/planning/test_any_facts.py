@@ -125,7 +125,7 @@ SERVERS = st.builds(
 )
 WARMERS = st.builds(
     Warmer, name=st.just("warmer"), version=st.sampled_from(["", "another", warmer().version]),
-    deleting=st.booleans(), warm=st.integers(0, 3), wanted=st.integers(0, 3),
+    deleting=st.booleans(), warm=st.integers(0, 3), wanted=optional(st.integers(0, 3)),
 )
 NEIGHBOURS = st.builds(
     Neighbour, name=st.sampled_from([f"n{i}" for i in range(9)]), deleting=st.booleans(),
@@ -239,7 +239,8 @@ def _warmer(world: Observed, done: Plan) -> None:
         assert world.warmer is None or world.warmer.deleting
     if told is not None and told.status == "True":
         assert world.warmer is not None
-        assert world.warmer.warm == world.warmer.wanted > 0
+        assert world.warmer.wanted
+        assert world.warmer.warm == world.warmer.wanted
 
 
 @settings(max_examples=300, deadline=None)

@@ -169,7 +169,7 @@ def test_a_warmer_is_small_and_in_nobodys_way() -> None:
     assert len(spec["containers"]) == 20
     for container in spec["containers"]:
         assert container["image"] == "elsewhere/pause:1"
-        assert container["resources"]["requests"] == {"cpu": "1m", "memory": "1Mi"}
+        assert container["resources"]["requests"] == {"cpu": "1m", "memory": "2Mi"}
         assert container["resources"]["limits"]["memory"]
     assert daemon_set["template"]["metadata"]["annotations"][names.ANNOTATION_CACHE] == names.NONE
 

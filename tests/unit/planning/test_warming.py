@@ -110,6 +110,12 @@ def test_its_numbers_are_told(warm: int, wanted: int, holds: str, because: str, 
     assert done.again_in == SETTINGS.resync, "its own changes wake, so nobody has to look every few seconds"
 
 
+def test_one_that_nobody_has_looked_at_has_no_numbers() -> None:
+    done = planned(complete(warmer(wanted=None)))
+    assert (done.status.warm_nodes, told(done)) == (None, ("False", Because.WARMING, "The nodes begin to pull"))
+    assert planned(complete(warmer(wanted=None, version="another"))).status.warm_nodes is None
+
+
 @pytest.mark.parametrize("change", [
     {"spec": spec(warm_nodes={"node_selector": {"gpu": "true"}})},
     {"spec": spec(warm_nodes={"tolerations": [{"operator": "Exists"}]})},

@@ -98,8 +98,9 @@ def _container(number: int, program: str) -> dict[str, Any]:
         "name": f"image-{number}",
         "image": program,
         "imagePullPolicy": "IfNotPresent",
-        # It sleeps. The limit leaves room for what starts it, which is counted as well.
-        "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"memory": "32Mi"}},
+        # It sleeps, in at most 2 MiB. The limit leaves room for what starts it, which is counted as well: runc copies
+        # itself into memory.
+        "resources": {"requests": {"cpu": "1m", "memory": "2Mi"}, "limits": {"memory": "32Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
