@@ -252,8 +252,9 @@ def test_a_namespace_asks_for_all_its_pods(cache: Cache, start: Start, kube: Kub
 def test_what_makes_pods(kind: str, cache: Cache, space: str, kube: Kube, upstream: Upstream) -> None:
     manifest = pod("x", (upstream.reference(IMAGES[0]),), CACHE, "")
     del manifest["spec"]["nodeName"]
-    template = {"metadata": {"labels": {"app": kind.lower()}, "annotations": {ASKED: CACHE}}, "spec": manifest["spec"]}
-    version, spec = "apps/v1", {"selector": {"matchLabels": {"app": kind.lower()}}, "template": template}
+    labels = {"app": kind.lower()}
+    template = {"metadata": {"labels": labels, "annotations": {ASKED: CACHE}}, "spec": manifest["spec"]}
+    version, spec = "apps/v1", dict[str, Any](selector={"matchLabels": labels}, template=template)
     if kind.endswith("Job"):
         template["spec"]["restartPolicy"] = "Never"
         version, spec = "batch/v1", {"template": template}
