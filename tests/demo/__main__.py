@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make demo`: see it work, on a real cluster, from nothing to Pods that run from a cache, private
+"""`make demo`: see it work, on a real cluster, from nothing to Pods that start from a cache, private
 images, images that cannot be had, and a cache that is deleted.
 
 It uses what the end-to-end tests use, and leaves everything running to look around.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from imagecache_operator import names
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 
@@ -20,6 +21,8 @@ from tests.support import private_registry, slow_link, volume_server
 from tests.support.install import install
 from tests.support.kube import Cache, Kube
 from tests.support.upstream import PORT, SLOW_HOST, Upstream
+
+from . import start
 
 CACHE, PRIVATE, BROKEN = "demo", "demo-private", "demo-broken"
 # About two seconds a megabyte would bore, no limit at all would show nothing: 4 MB/s lets the bars move.
@@ -77,6 +80,8 @@ def _demo(name: str) -> None:
         begun = time.monotonic()
         server.start_pod(pod, reference, node)
         console.print(f"         {server.on_node(reference):62} runs on {node} after {time.monotonic() - begun:.1f} s")
+    volume_server.remove_all(kube)
+    start.show(console, step, demo, upstream)
     _private(console, step, upstream, kube)
     step("Done")
     console.print(
@@ -87,8 +92,12 @@ Look around:
   kubectl describe imagecache {CACHE}
   kubectl -n imagecache-system get pods,pvc,secrets
   kubectl explain imagecache.spec
+  kubectl describe pods -l app={start.NAME}
+Start a Pod of your own from the cache (docs/how-to/start-from-a-cache.md): any of its images, and the annotation
+  {names.ANNOTATION_CACHE}: {CACHE}
+See which cache that would be, and why, before you do:
+  .venv/bin/python -m imagecache_operator match -f pod.yaml
 Remove the caches, with their volumes:
-  kubectl -n imagecache-system delete pod,service,configmap -l {volume_server.SELECTOR}
   kubectl delete imagecaches --all
 Remove everything:
   make cluster-down NAME={name}
