@@ -78,6 +78,10 @@ bench: $(READY) ## Measure the operator on the local cluster, and print a table
 bench-builder: $(READY) ## How fast the builder is, against skopeo and against itself
 	$(BIN)/python -m tests.bench builder
 
+.PHONY: bench-start
+bench-start: $(READY) ## How soon Pods start from a registry, from a cache, and from a warm node
+	$(BIN)/python -m tests.bench start --name $(NAME)
+
 .PHONY: lock
 lock: $(READY) ## Resolve the lock files anew
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --upgrade pyproject.toml -o requirements/runtime.lock

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line of the benchmarks: `python -m tests.bench controller | builder`, from the root of the repository.
+"""The command line of the benchmarks: `python -m tests.bench controller | builder | start`, in the repository's root.
 
-`make bench` and `make bench-builder` call it. Nothing here passes or fails: a figure that misses its aim is marked, for
-a person to judge.
+`make bench`, `make bench-builder` and `make bench-start` call it. Nothing here passes or fails: a figure that misses
+its aim is marked, for a person to judge.
 """
 
 from __future__ import annotations
 
 import platform
+import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -18,15 +20,20 @@ from rich.console import Console
 from tests.cluster import DEFAULT_NAME, ClusterError, cache, up
 from tests.support import programs
 from tests.support.install import REPOSITORY, install
+from tests.support.kube import Kube
 from tests.support.upstream import Upstream
 
 from . import builder as builder_bench
 from . import controller as controller_bench
 from . import dataset as datasets
+from . import rounds, runnable
+from . import start as start_bench
 from .report import Environment, of_program, table, versions, write
 
 DOCUMENTS = REPOSITORY / "docs" / "benchmarks"
 CONTROLLER, BUILDER, PROFILE = DOCUMENTS / "controller.md", DOCUMENTS / "builder.md", DOCUMENTS / "builder-profile.txt"
+START = DOCUMENTS / "start.md"
+LATENCY_SECONDS = 10
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -90,6 +97,43 @@ def builder(small: bool, markdown: bool) -> None:
         step(f"written to {BUILDER.relative_to(REPOSITORY)} and {PROFILE.relative_to(REPOSITORY)}")
     else:
         console.print(profile, markup=False)
+
+
+@main.command()
+@click.option("--name", default=DEFAULT_NAME, show_default=True, help="The cluster's name.")
+@click.option("--small", is_flag=True, help="Small images and one round, to see that all of it runs; its figures say "
+                                            "nothing.")
+@click.option("--markdown", is_flag=True, help=f"Also write the table to {START.relative_to(REPOSITORY)}.")
+def start(name: str, small: bool, markdown: bool) -> None:
+    """How soon a Pod's program runs: its image from a registry, from a cache, or there already."""
+    if small and markdown:
+        raise click.UsageError("--small is no measurement: write down the whole one.")
+    # Whoever ends it by a signal gets his cluster back as it was, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    step = _steps()
+    try:
+        dataset = datasets.kept(datasets.SMALL if small else datasets.FULL, datasets.sources(), step)
+        step("A kind cluster, a registry, the operator")
+        cluster = up(name, step)
+        upstream = Upstream.start(cluster, cache.home() / "upstream")
+        install(cluster, upstream.ca_pem, step)
+        folder = cache.home() / "bench" / "start"
+        images = runnable.images(dataset, folder / "blobs", runnable.SMALL_SIZES if small else runnable.SIZES)
+        environment = Environment.seen([
+            f"Kubernetes {cluster.kubernetes} ({len(cluster.nodes)} kind nodes, {cluster.provider})",
+            f"containerd {start_bench.containerd(cluster)}", *versions("aiohttp"),
+        ])
+        most, seconds = (1, 2) if small else (rounds.MOST, LATENCY_SECONDS)
+        rows = start_bench.measure(Kube(cluster), upstream.authority, images, folder / "tls", most, seconds, step)
+        step("done")
+    except (ClusterError, AssertionError) as error:
+        raise click.ClickException(str(error)) from None
+    of = "; ".join(map(runnable.described, images))
+    console.print(table(rows))
+    console.print(f"{environment}; {of}", markup=False)
+    if markdown:
+        write(START, environment, rows, note=f"{of}.")
+        step(f"written to {START.relative_to(REPOSITORY)}")
 
 
 def _steps() -> Callable[[str], None]:

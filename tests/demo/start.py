@@ -38,6 +38,7 @@ def show(console: Console, step: Callable[[str], None], demo: Cache, upstream: U
     for line in _match(kube.cluster, asking).splitlines():
         console.print(f"         {line}", markup=False)
     slow_link.start(kube.cluster, SLOW_HOST, upstream.host, PORT, LINK)
+    kube.cluster.trust_registry(f"{SLOW_HOST}:{PORT}", upstream.ca_pem.decode())
 
     def once(deployment: Object, what: str, *, cold: bool) -> str:
         pods.remove(kube, deployment)

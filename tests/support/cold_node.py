@@ -28,11 +28,13 @@ def forget(cluster: Cluster, node: str, references: str, layers: Iterable[Sequen
     """
     names = referring(cluster.on_node(node, f"{_CTR} images ls"), references)
     if names:
-        cluster.on_node(node, f"{_CTR} images rm --sync {' '.join(names)} >/dev/null")
+        cluster.on_node(node, f"{_CTR} images rm {' '.join(names)} >/dev/null")
     chains = {chain for diff_ids in layers for chain in chain_ids(diff_ids)}
 
     def left() -> list[str]:
-        return sorted(chains & set(re.findall(r"sha256:[0-9a-f]{64}", cluster.on_node(node, f"{_CTR} snapshots ls"))))
+        # containerd collects its garbage when it likes; asked for it, at once.
+        listed = cluster.on_node(node, f"{_CTR} content prune references >/dev/null\n{_CTR} snapshots ls")
+        return sorted(chains & set(re.findall(r"sha256:[0-9a-f]{64}", listed)))
 
     until(lambda: not left(), f"{node} has forgotten the layers", _SECONDS, lambda: f"still there: {left()[:3]}")
 

@@ -50,11 +50,17 @@ def deployment(
 def start(kube: Kube, manifest: Object, seconds: float = 90) -> float:
     """Creates it, and returns when its container runs: after how many seconds, kubectl's own 0.2 included.
 
-    Raises AssertionError with what the Pod's events say.
+    Raises what `runs` raises.
     """
-    kind, metadata = manifest["kind"], manifest["metadata"]
     begun = time.monotonic()
     kube.cluster.kubectl("create", "-f", "-", input=json.dumps(manifest))
+    runs(kube, manifest, seconds)
+    return time.monotonic() - begun
+
+
+def runs(kube: Kube, manifest: Object, seconds: float = 90) -> None:
+    """Returns when its container runs. Raises AssertionError with what the Pod's events say."""
+    kind, metadata = manifest["kind"], manifest["metadata"]
     try:
         kube.cluster.kubectl(
             "-n", metadata["namespace"], "wait", f"--for=jsonpath={_RUNS[kind]}", f"--timeout={seconds:.0f}s",
@@ -63,7 +69,6 @@ def start(kube: Kube, manifest: Object, seconds: float = 90) -> float:
     except ClusterError:
         why = kube.cluster.kubectl("-n", metadata["namespace"], "describe", "pods", "-l", _selector(manifest))
         raise AssertionError(f"not within {seconds:.0f} s: {kind} {metadata['name']} runs.\n{why[-2000:]}") from None
-    return time.monotonic() - begun
 
 
 def running(kube: Kube, manifest: Object) -> Object:
@@ -100,7 +105,8 @@ def _spec(image: str, node: str, command: Sequence[str]) -> Object:
         container["command"] = list(command)
     return {
         "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 0,
+        # With 0 the Pod would be gone for the API server while its container still runs.
+        "terminationGracePeriodSeconds": 1,
         "securityContext": {
             "runAsNonRoot": True, "runAsUser": 65534, "runAsGroup": 65534, "seccompProfile": {"type": "RuntimeDefault"},
         },
