@@ -202,7 +202,7 @@ def _once(stage: Stage, pod: Object, prepare: Callable[[], object]) -> float:
         began = time.time()
         made = stage.creator.create(pod)
         pods.runs(stage.kube, pod, POD_SECONDS)
-        said = stage.kube.cluster.kubectl("-n", pods.NAMESPACE, "logs", POD)
+        said = _said(stage.kube)
         cache = pod["metadata"].get("annotations", {}).get(names.ANNOTATION_CACHE)
         if cache:
             _is_injected(made, cache)
@@ -211,6 +211,18 @@ def _once(stage: Stage, pod: Object, prepare: Callable[[], object]) -> float:
         return float(said) - began
     finally:
         pods.remove(stage.kube, pod)
+
+
+def _said(kube: Kube) -> str:
+    """What the Pod's program has printed, once it has."""
+    lines: list[str] = []
+
+    def printed() -> bool:
+        lines[:] = kube.cluster.kubectl("-n", pods.NAMESPACE, "logs", POD).split()
+        return bool(lines)
+
+    until(printed, "the Pod's program has printed the time", 10)
+    return lines[0]
 
 
 def _is_there(stage: Stage, pod: Object) -> None:
