@@ -15,10 +15,11 @@ from tests.support.layers import Layer, make_layer, programs
 
 from .dataset import MB, Dataset, image
 
-# So much of the world's images; the small ones show that all of it runs.
-SIZES, SMALL_SIZES = (200 * MB, 650 * MB), (20 * MB, 60 * MB)
+# The first is what the aims are for. The small one shows that all of it runs.
+SIZES, SMALL_SIZES = (650 * MB, 200 * MB), (60 * MB,)
 # A time of the machine's own clock, which nodes share with whoever asks for the Pod.
-COMMAND = ("/bin/sh", "-c", "/bin/date +%s.%N; exec /bin/sleep 3600")
+# The trap is for the Pod's end: the first process of a container does not hear SIGTERM otherwise.
+COMMAND = ("/bin/sh", "-c", "/bin/date +%s.%N; trap exit TERM; /bin/sleep 3600 & wait")
 
 
 def images(dataset: Dataset, folder: Path, sizes: Sequence[int]) -> list[Image]:

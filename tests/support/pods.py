@@ -82,8 +82,10 @@ def running(kube: Kube, manifest: Object) -> Object:
 
 def remove(kube: Kube, manifest: Object) -> None:
     """Returns when it is gone, its Pods too. Also right when it is not there."""
-    metadata = manifest["metadata"]
-    kube.delete(manifest["kind"], metadata["name"], metadata["namespace"], "--cascade=foreground", "--timeout=60s")
+    metadata, options = manifest["metadata"], ["--timeout=60s"]
+    if manifest["kind"] != "Pod":
+        options.append("--cascade=foreground")  # waits for the Pods, and takes a second more
+    kube.delete(manifest["kind"], metadata["name"], metadata["namespace"], *options)
 
 
 def _selector(manifest: Object) -> str:

@@ -29,7 +29,7 @@ def test_layers_come_as_near_as_they_can(size: int, numbers: list[int]) -> None:
 
 
 def test_they_run_and_share_layers_with_each_other_alone(tmp_path: Path) -> None:
-    medium, large = images(Dataset(tmp_path, LAYERS, {}), tmp_path, [200_000_000, 400_000_000])
+    large, medium = images(Dataset(tmp_path, LAYERS, {}), tmp_path, [400_000_000, 200_000_000])
     base = medium.own.layers[0]
     assert large.own.layers[: len(medium.own.layers)] == medium.own.layers
     assert base.digest not in {other.digest for other in LAYERS}
