@@ -91,7 +91,7 @@ def test_builder_deleted_by_hand(
     kube: Kube, make_cache: Callable[..., Cache], slow: Callable[[str], str],
 ) -> None:
     """A second attempt follows, and does not fetch again what is there."""
-    cache = make_cache("e2e-builder-deleted", slow("team/web:zstd"))
+    cache = make_cache("e2e-builder-deleted", slow("team/app:2.1"))  # the largest: kubectl must be faster
     until(lambda: _is_pulling(cache), "the builder pulls", 90)
     kube.delete("pod", cache.builders()[0]["metadata"]["name"], "imagecache-system", "--wait=false")
     status = cache.wait_for("Available")

@@ -124,8 +124,9 @@ def _check_padding(rest: bytes, source: Iterator[bytes]) -> None:
 def _unzstd(source: Iterator[bytes]) -> Iterator[bytes]:
     """All frames. Of one that ends too early the library says nothing, so a frame of ours follows the last one: only
     where all before it are whole, the output ends with what is in it. It follows byte by byte, because a piece that is
-    a whole frame is taken for one even in the middle of another's header."""
-    mark = zstandard.compress(_END)
+    a whole frame is taken for one even in the middle of another's header. It has a checksum, because a frame that ends
+    in the middle of a block would take our header for the block's rest, and what follows for a block of its own."""
+    mark = zstandard.ZstdCompressor(write_checksum=True).compress(_END)
     file = cast(IO[bytes], _File(itertools.chain(source, (bytes([byte]) for byte in mark))))
     reader = zstandard.ZstdDecompressor(max_window_size=MAX_ZSTD_WINDOW).stream_reader(
         file, read_size=256 * 1024, read_across_frames=True,
