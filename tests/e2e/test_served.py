@@ -88,7 +88,7 @@ def test_a_pod_that_is_killed_comes_back_under_the_same_port(served: Cache, upst
     address, pod = served.status["server"]["address"], server_pod(served)
     served.kube.delete("pod", pod, NAMESPACE, "--grace-period=0", "--force")
     until(lambda: server_pod(served) != pod, "another Pod is made")
-    node, asked = served.kube.cluster.nodes[-1], f"curl -sf http://{address}/v2/ && echo yes || true"
+    node, asked = served.kube.cluster.nodes[-1], f"curl -sf --max-time 2 http://{address}/v2/ && echo yes || true"
     until(lambda: "yes" in served.kube.cluster.on_node(node, asked), "it answers at the same port", 60)
     assert is_served(served)["address"] == address
     assert served.status["phase"] == "Available"
