@@ -82,10 +82,9 @@ class _Source(io.RawIOBase):
     """The bytes of one answer as they come. Only the time in which they are waited for counts against the registry:
     that a volume is slow is not its fault."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, limits: Limits) -> None:
+    def __init__(self, raw: io.RawIOBase, limits: Limits) -> None:
         super().__init__()
         self._raw = raw
-        self._receive = sock.recv_into  # a TLS record a call, 16 KiB: one layer of calls less is felt
         self._limits = limits
         self.may_end = False  # http.client takes an end among the headers for the end of the headers
         self.allow(_LONGEST_HEAD)
@@ -101,7 +100,7 @@ class _Source(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         before = time.monotonic()
-        count = self._receive(buffer)
+        count = self._raw.readinto(buffer) or 0
         self._waited += time.monotonic() - before
         self._came += count
         if not count and not self.may_end:
@@ -128,7 +127,7 @@ class _Answer(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
         super().__init__(sock, *arguments, **more)
-        self._source = _Source(self.fp.detach(), sock, self.limits)
+        self._source = _Source(self.fp.detach(), self.limits)
         self.fp = io.BufferedReader(self._source)
 
     def begin(self) -> None:
