@@ -13,10 +13,11 @@ import click
 
 from imagecache_operator import names
 from imagecache_operator.admission.workloads import InvalidFile, Workload, workloads
+from imagecache_operator.api.text import printable
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Api, ClusterError, Rejected
 from imagecache_operator.planning.matching import Candidate, Match, Offer, match, offer, wish
-from imagecache_operator.planning.wording import printable, size
+from imagecache_operator.planning.wording import size
 
 DEFAULT_NAMESPACE = "default"
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from imagecache_operator.api.pod import Pod
+from imagecache_operator.api.text import printable
 from imagecache_operator.planning.injection import Injection, inject
 from imagecache_operator.planning.matching import Offer, match
-from imagecache_operator.planning.wording import printable
 
 API_VERSION = "admission.k8s.io/v1"
 

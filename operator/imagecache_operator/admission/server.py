@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
+from imagecache_operator import names
 from imagecache_operator.admission.certificates import Certificates
 from imagecache_operator.admission.counters import Counters
 from imagecache_operator.admission.review import UnreadableReview, answer
@@ -46,7 +47,7 @@ def application(store: Store, counters: Counters) -> web.Application:
     """What is served, without TLS."""
 
     async def mutate(request: web.Request) -> web.Response:
-        auto, body = request.path == "/mutate/auto", await request.read()
+        auto, body = request.path == names.WEBHOOK_AUTO_PATH, await request.read()
         began = time.perf_counter()
         try:
             review, words, injection = answer(body, store.offers, auto)
@@ -63,7 +64,10 @@ def application(store: Store, counters: Counters) -> web.Application:
         return web.Response(text="ok\n")
 
     app = web.Application(client_max_size=LARGEST_BODY)
-    app.add_routes([web.post("/mutate", mutate), web.post("/mutate/auto", mutate), web.get("/healthz", healthz)])
+    app.add_routes([
+        web.post(names.WEBHOOK_PODS_PATH, mutate), web.post(names.WEBHOOK_AUTO_PATH, mutate),
+        web.get("/healthz", healthz),
+    ])
     return app
 
 

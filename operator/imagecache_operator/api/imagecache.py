@@ -163,6 +163,11 @@ class Spec(Model):
     )
     building_config: BuildingConfig | None = Field(default=None, description="Where and how the cache is built.")
 
+    @property
+    def pull_secrets(self) -> tuple[str, ...]:
+        """The Secrets that it lists, as `namespace:secretName`."""
+        return (self.building_config and self.building_config.image_pull_secrets) or ()
+
     @field_validator("images")
     @classmethod
     def _images_once(cls, images: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from imagecache_operator.api.model import Model
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.text import without_its_middle
 
 TERMINATION_MESSAGE_LIMIT = 4096
 
@@ -112,9 +113,9 @@ class Outcome(Model):
 
     def _with_messages_of(self, length: int) -> str:
         short = self.model_copy(update={
-            "message": _shortened(self.message, length),
+            "message": without_its_middle(self.message, length),
             "images": tuple(
-                i.model_copy(update={"message": _shortened(i.message, length)}) for i in self.images
+                i.model_copy(update={"message": without_its_middle(i.message, length)}) for i in self.images
             ),
         })
         return short.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True)
@@ -123,11 +124,3 @@ class Outcome(Model):
     def from_termination_message(cls, text: str) -> Outcome:
         """Raises ValueError when the text is not an outcome (the builder was killed before it could speak)."""
         return cls.model_validate_json(text)
-
-
-def _shortened(text: str, length: int) -> str:
-    """Without its middle: the beginning says what it is about, the end what to do."""
-    if len(text) <= length:
-        return text
-    half = max(length - 1, 0) // 2
-    return text[: max(length - 1, 0) - half] + "…" * bool(length) + text[len(text) - half :]

@@ -15,7 +15,8 @@ import click
 from imagecache_operator.api import credentials, reference
 from imagecache_operator.api.credentials import Credentials, InvalidCredentials
 from imagecache_operator.api.reference import InvalidReference
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.api.text import printable
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.layout import Layout
 from imagecache_operator.builder.platforms import Platform
 

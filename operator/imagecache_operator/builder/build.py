@@ -19,8 +19,9 @@ from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
+from imagecache_operator.api.text import printable
 from imagecache_operator.builder.carrier import carrier_of
-from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume, printable
+from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume
 from imagecache_operator.builder.fetch import Fetcher, Layer
 from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import Layout, Repository, open_layout

@@ -27,10 +27,11 @@ from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.job import GIB, BuildJob, StoredAs
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import Outcome
+from imagecache_operator.api.text import printable
 from imagecache_operator.builder import arguments
 from imagecache_operator.builder.build import build
 from imagecache_operator.builder.check import check
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.estimate import estimate
 from imagecache_operator.builder.inflate import GZIP_LIBRARY
 from imagecache_operator.builder.patience import Limits

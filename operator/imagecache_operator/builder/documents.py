@@ -23,7 +23,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from imagecache_operator.api.reasons import Reason
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.api.text import printable
+from imagecache_operator.builder.errors import ImageError
 
 M = TypeVar("M", bound=BaseModel)
 

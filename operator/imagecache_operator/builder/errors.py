@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Self
 
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.text import printable, without_its_middle
 
-_LONGEST_TEXT = 120
 _LONGEST_MESSAGE = 400
 
 
@@ -22,7 +22,8 @@ class ImageError(Exception):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = _without_its_middle(message)
+        # Where a message is too long, a name makes it so.
+        self.message = printable(without_its_middle(message, _LONGEST_MESSAGE), _LONGEST_MESSAGE)
 
     def detached(self) -> Self:
         """Itself, for whoever keeps it: without the frames that it came through, and what is behind it. They hold
@@ -41,17 +42,3 @@ def of_the_volume(error: OSError, root: Path) -> ImageError:
     place = os.path.relpath(error.filename2 or error.filename or root, root)
     where = "" if place == "." or place.startswith("..") else f" at {place}"
     return ImageError(Reason.INTERNAL, f"The volume cannot be used: {os.strerror(error.errno or 0)}{where}.")
-
-
-def _without_its_middle(message: str) -> str:
-    """Where a message is too long a name makes it so: it begins with whose fault it is and ends with what to do."""
-    if len(message) > _LONGEST_MESSAGE:
-        half = _LONGEST_MESSAGE // 2
-        message = f"{message[:half]}…{message[1 - half:]}"
-    return printable(message, _LONGEST_MESSAGE)
-
-
-def printable(text: object, longest: int = _LONGEST_TEXT) -> str:
-    """`text` on one line without control characters, shortened: safe to show wherever it came from."""
-    shown = "".join(c if c.isprintable() else "?" for c in str(text)[: longest + 1])
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

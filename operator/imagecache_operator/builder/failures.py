@@ -16,8 +16,9 @@ from http.client import HTTPException, IncompleteRead
 from urllib3 import exceptions
 
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.text import printable
 from imagecache_operator.builder.connections import ForbiddenAddress, TooSlow
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.patience import Trouble
 from imagecache_operator.builder.proxies import Proxy
 

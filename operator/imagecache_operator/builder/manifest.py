@@ -16,8 +16,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.text import printable
 from imagecache_operator.builder.documents import Part, Text, at_most, parsed, validated
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.platforms import Platform
 
 MAX_SIZE = 4 * 1024 * 1024  # registries refuse larger manifests; configs are far smaller

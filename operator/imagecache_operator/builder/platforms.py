@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from imagecache_operator.api.reasons import Reason
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.api.text import printable
+from imagecache_operator.builder.errors import ImageError
 
 _WORD = re.compile(r"[a-zA-Z0-9._-]{1,64}")
 _OTHER_NAMES = {

@@ -19,7 +19,8 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util import parse_url
 
 from imagecache_operator.api.reasons import Reason
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.api.text import printable
+from imagecache_operator.builder.errors import ImageError
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol, TextIO
 
 from imagecache_operator.api.report import Outcome, Progress
-from imagecache_operator.builder.errors import printable
+from imagecache_operator.api.text import printable
 from imagecache_operator.builder.progress import Board, Rate
 
 _SECONDS_BETWEEN = 1.0

@@ -17,8 +17,9 @@ from urllib3 import BaseHTTPResponse, HTTPHeaderDict, exceptions
 from urllib3.util import Url, parse_url
 
 from imagecache_operator.api.reasons import Reason
+from imagecache_operator.api.text import printable
 from imagecache_operator.builder.connections import Pools
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.failures import failures_in_words, refusal_of_proxy
 from imagecache_operator.builder.patience import Trouble
 from imagecache_operator.builder.proxies import Proxy

@@ -81,10 +81,10 @@ def _log(api: Api, pod: str, namespace: str) -> str:
 
 def _pull_secrets(api: Api, cache: Cache) -> tuple[PullSecret, ...]:
     """The Secrets that the spec lists. One that may not be read is like one that is not there: it is told."""
-    if cache.deleting or cache.spec is None or cache.spec.building_config is None:
+    if cache.deleting or cache.spec is None:
         return ()
     found = []
-    for reference in cache.spec.building_config.image_pull_secrets or ():
+    for reference in cache.spec.pull_secrets:
         namespace, _, name = reference.partition(":")
         try:
             found.append(reading.pull_secret(reference, api.get("Secret", name, namespace)))

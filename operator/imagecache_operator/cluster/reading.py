@@ -50,7 +50,7 @@ def cache(obj: Object) -> Cache:
         uid=meta["uid"],
         generation=int(meta.get("generation", 1)),
         created=datetime.fromisoformat(meta["creationTimestamp"]),
-        deleting="deletionTimestamp" in meta,
+        deleting=_deleting(obj),
         spec=spec,
         spec_error=error,
         status=status(obj),
@@ -86,7 +86,7 @@ def volume(obj: Object) -> Volume:
         phase=(obj.get("status") or {}).get("phase") or "Pending",
         requested=obj["spec"]["resources"]["requests"]["storage"],
         storage_class=obj["spec"].get("storageClassName"),
-        deleting="deletionTimestamp" in meta,
+        deleting=_deleting(obj),
     )
 
 
@@ -103,7 +103,7 @@ def builder(obj: Object) -> Builder:
         created=datetime.fromisoformat(meta["creationTimestamp"]),
         terminated=over,
         running="running" in state,
-        deleting="deletionTimestamp" in meta,
+        deleting=_deleting(obj),
         outcome=_outcome(ended),
         ended_because=_ended_because(pod, ended or {}) if over else "",
         waiting_for=_waiting_for(pod, state.get("waiting") or {}),
@@ -127,15 +127,11 @@ def server(deployments: list[Object], services: list[Object], pods: list[Object]
 
 def _server_part(kind: str, obj: Object) -> ServerPart:
     meta = obj["metadata"]
-    version = (meta.get("annotations") or {}).get(names.ANNOTATION_MANIFEST, "")
-    return ServerPart(kind, meta["name"], "" if kind == "Pod" else version, _deleting(obj))
+    return ServerPart(kind, meta["name"], "" if kind == "Pod" else _version(meta), _deleting(obj))
 
 
 def _is_ready(deployment: Object) -> bool:
-    status = deployment.get("status") or {}
-    # What the status says of an earlier generation is said of Pods that are about to go.
-    current = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 1)
-    return current and (status.get("readyReplicas") or 0) >= 1
+    return _is_current(deployment) and ((deployment.get("status") or {}).get("readyReplicas") or 0) >= 1
 
 
 def _server_waits_for(deployment: Object | None, pods: list[Object]) -> str:
@@ -154,16 +150,26 @@ def warmer(daemon_sets: list[Object]) -> Warmer | None:
     if not daemon_sets:
         return None
     meta, status = daemon_sets[0]["metadata"], daemon_sets[0].get("status") or {}
-    current = (status.get("observedGeneration") or 0) >= meta.get("generation", 1)
     # A Pod that is ready may still be one of an earlier template.
-    warm = min(status.get("numberReady") or 0, status.get("updatedNumberScheduled") or 0) if current else 0
+    warm = min(status.get("numberReady") or 0, status.get("updatedNumberScheduled") or 0)
     return Warmer(
         name=meta["name"],
-        version=(meta.get("annotations") or {}).get(names.ANNOTATION_MANIFEST, ""),
+        version=_version(meta),
         deleting=_deleting(daemon_sets[0]),
-        warm=warm,
+        warm=warm if _is_current(daemon_sets[0]) else 0,
         wanted=status.get("desiredNumberScheduled", 0) if status.get("observedGeneration") else None,
     )
+
+
+def _is_current(obj: Object) -> bool:
+    """Whether its status speaks of its spec: what it says of an earlier one is said of Pods that are about to go."""
+    observed = (obj.get("status") or {}).get("observedGeneration") or 0
+    return bool(observed >= obj["metadata"].get("generation", 1))
+
+
+def _version(meta: Object) -> str:
+    """Of what it was made, where it is applied: see `planning/children/applied.py`."""
+    return str((meta.get("annotations") or {}).get(names.ANNOTATION_MANIFEST, ""))
 
 
 def _deleting(obj: Object) -> bool:

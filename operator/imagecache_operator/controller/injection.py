@@ -12,12 +12,12 @@ import base64
 import binascii
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from imagecache_operator import names
 from imagecache_operator.cluster.api import Api, Object, Unavailable
 from imagecache_operator.controller import certificates
-from imagecache_operator.controller.reconciler import Pass
+from imagecache_operator.controller.reconciler import Pass, utc_now
 from imagecache_operator.planning.webhook import Observed, Renewal, Stored, plan, service_names
 from imagecache_operator.settings import Settings
 
@@ -27,14 +27,10 @@ SECRET_TYPE = "kubernetes.io/tls"  # noqa: S105 - a type, not a password
 CONFIGURATION = "MutatingWebhookConfiguration"
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Injection:
     """Keeps the webhook's Secret and the MutatingWebhookConfiguration as they should be. For one thread at a time."""
 
-    def __init__(self, api: Api, settings: Settings, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, api: Api, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
         self._api = api
         self._settings = settings
         self._clock = clock

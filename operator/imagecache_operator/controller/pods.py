@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +19,8 @@ from imagecache_operator import names
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Api, ClusterError, Object
 from imagecache_operator.cluster.watching import WatchedMetadata, follow_new
+from imagecache_operator.controller import events
+from imagecache_operator.controller.reconciler import utc_now
 from imagecache_operator.planning import usage
 from imagecache_operator.planning.decision import Event
 
@@ -32,14 +34,10 @@ class PodApi(Api, WatchedMetadata, Protocol):
     """What it needs of an API server; `cluster.client.Client` has it."""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
 class NotInjected:
     """Posts the events. Called from one thread."""
 
-    def __init__(self, api: Api, clock: Callable[[], datetime] = _utc_now) -> None:
+    def __init__(self, api: Api, clock: Callable[[], datetime] = utc_now) -> None:
         self._api = api
         self._clock = clock
         self._allowance = usage.Allowance()
@@ -121,20 +119,5 @@ class PodWatch:
 
 
 def _event_manifest(pod: usage.MarkedPod, event: Event, now: datetime) -> Object:
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": event.key, "namespace": pod.namespace},
-        "involvedObject": {
-            "apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid,
-        },
-        "type": event.type,
-        "reason": event.reason,
-        "message": event.message,
-        "source": {"component": names.PROGRAM},
-        "reportingComponent": names.PROGRAM,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "count": 1,
-    }
+    about = {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace, "name": pod.name, "uid": pod.uid}
+    return events.manifest(event, event.key, pod.namespace, about, now)

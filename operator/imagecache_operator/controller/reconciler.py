@@ -17,6 +17,7 @@ from imagecache_operator import names
 from imagecache_operator.api.imagecache import AttemptState, Phase, Status
 from imagecache_operator.cluster.api import Api, ClusterError, Conflict, Object, Rejected
 from imagecache_operator.cluster.observe import observe
+from imagecache_operator.controller import events
 from imagecache_operator.planning.decision import Event, Manifest, Plan
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.planning.plan import plan
@@ -30,7 +31,8 @@ RETRY_AFTER_REFUSAL = timedelta(minutes=1)
 EVENT_NAMESPACE = "default"
 
 
-def _utc_now() -> datetime:
+def utc_now() -> datetime:
+    """The clock of whoever is given no other."""
     return datetime.now(UTC)
 
 
@@ -55,7 +57,7 @@ class Reconciler:
     """Makes passes. Safe to use from several threads for different ImageCaches."""
 
     def __init__(
-        self, api: Api, settings: Settings, home_uid: str, clock: Callable[[], datetime] = _utc_now,
+        self, api: Api, settings: Settings, home_uid: str, clock: Callable[[], datetime] = utc_now,
         turn: AbstractContextManager[object] | None = None,
         last_used: Callable[[str], datetime | None] = _never_used,
     ) -> None:
@@ -167,21 +169,8 @@ def _status_manifest(cache: Cache, status: Status) -> Object:
 
 
 def _event_manifest(cache: Cache, event: Event, now: datetime) -> Object:
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {"name": f"{cache.name}.{event.key}", "namespace": EVENT_NAMESPACE},
-        "involvedObject": {
-            "apiVersion": names.API_VERSION, "kind": names.KIND, "name": cache.name, "uid": cache.uid,
-            "resourceVersion": cache.resource_version,
-        },
-        "type": event.type,
-        "reason": event.reason,
-        "message": event.message[:1024],
-        "source": {"component": names.PROGRAM},
-        "reportingComponent": names.PROGRAM,
-        "firstTimestamp": stamp,
-        "lastTimestamp": stamp,
-        "count": 1,
+    about = {
+        "apiVersion": names.API_VERSION, "kind": names.KIND, "name": cache.name, "uid": cache.uid,
+        "resourceVersion": cache.resource_version,
     }
+    return events.manifest(event, f"{cache.name}.{event.key}", EVENT_NAMESPACE, about, now)

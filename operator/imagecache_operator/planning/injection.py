@@ -15,8 +15,9 @@ from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
+from imagecache_operator.api.text import printable
 from imagecache_operator.planning.matching import VOLUME_PREFIX, CachedImage, Candidate, Match, Missed
-from imagecache_operator.planning.wording import counted, printable
+from imagecache_operator.planning.wording import counted
 
 Operation = dict[str, Any]
 

@@ -19,8 +19,9 @@ from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.imagecache import ImageStatus, Phase
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.api.reference import InvalidReference, Reference, parse
+from imagecache_operator.api.text import printable
 from imagecache_operator.planning.observed import Cache
-from imagecache_operator.planning.wording import counted, printable, size
+from imagecache_operator.planning.wording import counted, size
 
 VOLUME_PREFIX = "imagecache-"
 MIRROR = "kubernetes.io/config.mirror"
@@ -118,7 +119,7 @@ def _unusable(cache: Cache, images: list[CachedImage]) -> tuple[Missed, str] | N
         return Missed.DELETING, "is being deleted"
     if cache.spec is None:
         return Missed.INVALID, "has a spec that breaks the rules"
-    if cache.spec.building_config and cache.spec.building_config.image_pull_secrets:
+    if cache.spec.pull_secrets:
         return Missed.PRIVATE, "was built with pull Secrets, and such caches are not served yet"
     if not cache.spec.serve:
         return Missed.NOT_WANTED, "is not to be served (spec.serve is false)"
@@ -140,8 +141,8 @@ class Candidate:
 
     offer: Offer
     found: dict[str, CachedImage]
+    most: int
     loses: str = ""
-    most: int = MOST_PULLS
 
     @property
     def taken(self) -> tuple[CachedImage, ...]:
@@ -191,14 +192,11 @@ def match(pod: Pod, offers: Iterable[Offer], auto: bool = False) -> Match:
     left_alone = _left_alone(pod, wanted)
     if wanted is None or left_alone:
         return Match(left_alone=left_alone)
-    if unfit := _unfit(pod):
-        return Match(left_alone=unfit, told=wish(pod, auto=False) is not None)
     images = _distinct(pod)
+    if unfit := _unfit(pod, len(images)):
+        return Match(left_alone=unfit, told=wish(pod, auto=False) is not None)
     most = MOST_PULLS - len(images)
-    if most < 1:
-        too_many = f"it has {len(images)} images, and kubelet pulls no more at once"
-        return Match(left_alone=too_many, told=wish(pod, auto=False) is not None)
-    candidates = [Candidate(o, _found(images, o), most=most) for o in sorted(offers, key=lambda o: o.cache)]
+    candidates = [Candidate(o, _found(images, o), most) for o in sorted(offers, key=lambda o: o.cache)]
     judged = [_judged(c, wanted) for c in candidates]
     # `sorted` keeps the order by name among equals.
     ranked = sorted((c for c in judged if not c.loses), key=_rank, reverse=True)
@@ -224,12 +222,14 @@ def _left_alone(pod: Pod, wanted: str | None) -> str:
     return ""
 
 
-def _unfit(pod: Pod) -> str:
-    """Why the layers on a node would not help this Pod."""
+def _unfit(pod: Pod, images: int) -> str:
+    """Why the layers on a node would not help this Pod, of so many images."""
     if pod.spec.os is not None and pod.spec.os.name == "windows":
         return "it is for Windows nodes"
     if pod.spec.runtime_class_name:
         return "it has a runtimeClassName, whose runtime may keep layers elsewhere"
+    if images >= MOST_PULLS:
+        return f"it has {images} images, and kubelet pulls no more at once"
     return ""
 
 

@@ -61,34 +61,31 @@ def refused(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now
 def not_served(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
     """The plan's report where the server of a complete cache could not be applied (no quota for node ports, none
     left, a policy): the cache is what it was, and the condition Served has the API server's words."""
-    cache = observed.cache
-    refusal = f"The cluster refused the server: {words}. It is tried again."
-    told = tuple(
-        _condition(
-            _of_type(ConditionType.SERVED, cache.status), ConditionType.SERVED, "False",
-            ConditionReason.SERVER_PENDING, refusal, cache.generation, now,
-        ) if c.type == ConditionType.SERVED else c for c in plan.status.conditions
-    )
     server = plan.status.server and plan.status.server.model_copy(update={"ready": False})
-    status = plan.status.model_copy(update={"conditions": told, "server": server})
-    return replace(plan, status=status, events=_events(cache, status), again_in=plan.again_in and retry_in)
+    plan = replace(plan, status=plan.status.model_copy(update={"server": server}))
+    refusal = f"The cluster refused the server: {words}. It is tried again."
+    return _with_refusal(observed, plan, ConditionType.SERVED, ConditionReason.SERVER_PENDING, refusal, retry_in, now)
 
 
 def not_warmed(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
     """The plan's report where the warmer could not be applied (an API server that knows no image volumes, a label that
     cannot be one): the cache is what it was, and the condition Warm has the API server's words."""
-    cache = observed.cache
     refusal = (
         f"The cluster refused the warmer: {words}. It is tried again. Warm nodes take image volumes: Kubernetes 1.35, "
         "and containerd 2.1 on the nodes."
     )
-    told = tuple(
-        _condition(
-            _of_type(ConditionType.WARM, cache.status), ConditionType.WARM, "False", ConditionReason.WARMING, refusal,
-            cache.generation, now,
-        ) if c.type == ConditionType.WARM else c for c in plan.status.conditions
-    )
-    status = plan.status.model_copy(update={"conditions": told})
+    return _with_refusal(observed, plan, ConditionType.WARM, ConditionReason.WARMING, refusal, retry_in, now)
+
+
+def _with_refusal(
+    observed: Observed, plan: Plan, kind: ConditionType, reason: ConditionReason, words: str, retry_in: timedelta,
+    now: datetime,
+) -> Plan:
+    """The plan's report with that condition False, in other words."""
+    cache = observed.cache
+    told = _condition(_of_type(kind, cache.status), kind, "False", reason, words, cache.generation, now)
+    conditions = tuple(told if c.type == kind else c for c in plan.status.conditions)
+    status = plan.status.model_copy(update={"conditions": conditions})
     return replace(plan, status=status, events=_events(cache, status), again_in=plan.again_in and retry_in)
 
 

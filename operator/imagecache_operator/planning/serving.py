@@ -40,7 +40,7 @@ def _why_not(view: View, decision: Decision) -> tuple[Because | None, str]:
         return Because.NOT_AVAILABLE, ""
     if not view.spec.serve:
         return Because.NOT_WANTED, "spec.serve is false"
-    if view.spec.building_config and view.spec.building_config.image_pull_secrets:
+    if view.spec.pull_secrets:
         return Because.PRIVATE, (
             "It is built with pull Secrets, and whoever reaches a server can read every image: such caches are not "
             "served yet"

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from imagecache_operator.api.text import printable
 from imagecache_operator.planning.decision import Event
 from imagecache_operator.planning.injection import LONGEST_REASON
-from imagecache_operator.planning.wording import printable
 
 REASON = "NotInjected"
 # Events live for an hour by default: of an older Pod, whoever wanted to know has been told or does not look any more.

@@ -35,9 +35,3 @@ def duration(delta: timedelta) -> str:
 def percent(done: int, total: int) -> str:
     """Progress in whole per cent, rounded down, so that 100 % means all of it."""
     return f"{done * 100 // total} %" if total else "0 %"
-
-
-def printable(text: str, longest: int = 120) -> str:
-    """`text` on one line without control characters, shortened: safe to show whoever wrote it."""
-    shown = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"

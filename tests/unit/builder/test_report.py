@@ -11,7 +11,8 @@ import time
 import pytest
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageState, Progress
-from imagecache_operator.builder.errors import ImageError, printable
+from imagecache_operator.api.text import printable
+from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.progress import Board, Rate
 from imagecache_operator.builder.report import Lines, LogLines, ProgressLines
 

@@ -12,12 +12,10 @@ from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.api.job import GIB, BuildJob
-from imagecache_operator.planning.children import owner
+from imagecache_operator.planning.children import owner, restricted
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
 
-# Not a user of any image: "nobody". Whoever serves the volume runs as the same user, so that both can read it.
-UID = 65534
 CA_FOLDER = "/etc/imagecache/registry-ca"
 CREDENTIALS_FOLDER = "/etc/imagecache/credentials"
 # Images cannot be edited yet, so there is one generation of them.
@@ -72,15 +70,7 @@ def manifest(
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": 30,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": UID,
-                "runAsGroup": UID,
-                "fsGroup": UID,
-                # A volume of many files would else be walked and changed at each start.
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
+            "securityContext": restricted.POD_WITH_VOLUME,
             "containers": [{
                 "name": names.BUILDER_CONTAINER,
                 "image": settings.builder_image,
@@ -92,11 +82,7 @@ def manifest(
                     *([_CREDENTIALS_FILE] if with_credentials else []),
                 ],
                 "resources": {"requests": resources, "limits": resources},
-                "securityContext": {
-                    "allowPrivilegeEscalation": False,
-                    "readOnlyRootFilesystem": True,
-                    "capabilities": {"drop": ["ALL"]},
-                },
+                "securityContext": restricted.CONTAINER,
                 "volumeMounts": [
                     {"name": "cache", "mountPath": names.VOLUME_PATH},
                     {"name": "registry-ca", "mountPath": CA_FOLDER, "readOnly": True},

@@ -11,9 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.planning.children import owner
+from imagecache_operator.planning.children import owner, restricted
 from imagecache_operator.planning.children.applied import versioned
-from imagecache_operator.planning.children.builder_pod import UID
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
 
@@ -88,15 +87,7 @@ def _pod(claim: str, image: str) -> dict[str, Any]:
         "enableServiceLinks": False,
         # It only reads, and a node asks again for what was cut off.
         "terminationGracePeriodSeconds": 5,
-        "securityContext": {
-            "runAsNonRoot": True,
-            # As the builder, so that it can read what that wrote.
-            "runAsUser": UID,
-            "runAsGroup": UID,
-            "fsGroup": UID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted.POD_WITH_VOLUME,
         "containers": [{
             "name": names.COMPONENT_SERVER,
             "image": image,
@@ -109,11 +100,7 @@ def _pod(claim: str, image: str) -> dict[str, Any]:
             "livenessProbe": {**_PROBE, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
             # It sends files as they are, so many readers cost it little; no CPU limit, which would slow them down.
             "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-            "securityContext": {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            },
+            "securityContext": restricted.CONTAINER,
             "volumeMounts": [
                 {"name": "cache", "mountPath": names.VOLUME_PATH, "readOnly": True},
                 {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},

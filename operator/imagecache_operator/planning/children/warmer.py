@@ -16,9 +16,8 @@ from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.api.warming import WarmNodes
-from imagecache_operator.planning.children import owner
+from imagecache_operator.planning.children import owner, restricted
 from imagecache_operator.planning.children.applied import versioned
-from imagecache_operator.planning.children.builder_pod import UID
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
 
@@ -77,12 +76,7 @@ def _pod(nodes: WarmNodes, images: Mapping[str, str | None], program: str) -> di
         # What a cache holds is for Linux; a DaemonSet would reach other nodes too.
         "nodeSelector": {"kubernetes.io/os": "linux", **(nodes.node_selector or {})},
         "tolerations": [toleration.to_json_dict() for toleration in nodes.tolerations or ()],
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": UID,
-            "runAsGroup": UID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted.POD,
         "containers": [_container(number, program) for number in range(len(images))],
         "volumes": volumes,
     }
@@ -101,10 +95,6 @@ def _container(number: int, program: str) -> dict[str, Any]:
         # It sleeps: 1 MiB was seen, and 4.5 MiB at its start. What starts it is counted too, and some versions of runc
         # copy themselves into memory first, so the limit leaves room.
         "resources": {"requests": {"cpu": "1m", "memory": "2Mi"}, "limits": {"memory": "32Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": restricted.CONTAINER,
         "volumeMounts": [{"name": f"image-{number}", "mountPath": MOUNT_PATH, "readOnly": True}],
     }
