@@ -117,11 +117,7 @@ def _build(stage: Stage, form: StoredAs) -> Row:
     cache.apply(references, {"storedAs": form})
     status = cache.wait_for("Available", CACHE_SECONDS)
     seconds = time.monotonic() - began
-
-    def served() -> bool:
-        return cache.condition("Served").get("status") == "True" and bool(cache.status["server"]["ready"])
-
-    until(served, f"{cache.name} is served", 120, lambda: str(cache.status))
+    cache.wait_until_served(120)
     size = str(status.get("size", "")).partition(" of ")[0]
     stage.say(f"built in {seconds:.1f} s: {size}")
     return Row(f"all images, stored as {form}: created → Available, and its size", f"{seconds:.1f} s, {size}")

@@ -17,21 +17,19 @@ from rich.table import Table
 from tests.cluster import Cluster
 from tests.support import cold_node, pods, slow_link
 from tests.support.install import REPOSITORY
-from tests.support.kube import Cache, Object, until
+from tests.support.kube import Cache, Object
 from tests.support.upstream import PORT, SLOW_HOST, Upstream
 
 NAME = "demo-start"
 IMAGE = "team/app:2.1"
 LINK = 1_000_000  # bytes a second: an image of 13 MB is then like one of 160 MB over 100 Mbit/s
-SERVED_SECONDS = 90
 
 
 def show(console: Console, step: Callable[[str], None], demo: Cache, upstream: Upstream) -> None:
     """`demo` is Available and has the image under its slow name. The last Deployment stays, to look at."""
     kube, node = demo.kube, demo.kube.cluster.nodes[-1]
     image, reference = upstream.images[IMAGE], f"{SLOW_HOST}:{PORT}/{IMAGE}"
-    until(lambda: demo.condition("Served").get("status") == "True", f"{demo.name} is served", SERVED_SECONDS,
-          lambda: str(demo.status))
+    demo.wait_until_served()
     step(f"A Deployment of an image of {image.own.compressed_size / 1e6:.0f} MB, and which cache it would start from")
     console.print(f"         metadata.annotations of its Pods: {names.ANNOTATION_CACHE}: {demo.name}", markup=False)
     plain, asking = (pods.deployment(NAME, reference, node=node, cache=cache) for cache in ("", demo.name))

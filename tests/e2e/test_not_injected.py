@@ -88,7 +88,7 @@ def test_a_cache_knows_when_it_was_used(
     kube: Kube, upstream: Upstream, make_cache: Callable[..., Cache], apply: Callable[[Object], str],
 ) -> None:
     cache = make_cache("e2e-used", upstream.reference(TOOLS))
-    until(lambda: cache.condition("Served").get("status") == "True", "it is served", 180, lambda: str(cache.status))
+    cache.wait_until_served(180)
     assert "lastUsedTime" not in cache.status
 
     def starts_from_it() -> bool:

@@ -12,7 +12,7 @@ import pytest
 from tests.support import volume_server
 from tests.support.audit import OPERATOR as ACCOUNT
 from tests.support.audit import WRITES, AuditLog
-from tests.support.kube import NAMESPACE, Cache, Kube, Object, until
+from tests.support.kube import NAMESPACE, Cache, Kube, until
 from tests.support.upstream import Upstream
 from tests.support.volume_server import VolumeServer
 
@@ -26,19 +26,10 @@ def served(kube: Kube, upstream: Upstream) -> Iterator[Cache]:
     found.apply([upstream.reference(TOOLS), upstream.reference(APP)])
     try:
         found.wait_for("Available")
-        is_served(found)
+        found.wait_until_served()
         yield found
     finally:
         found.delete()
-
-
-def is_served(cache: Cache) -> Object:
-    """The server as status names it, once it answers."""
-    def told() -> bool:
-        return cache.condition("Served").get("status") == "True" and bool(cache.status["server"]["ready"])
-
-    until(told, f"{cache.name} is served", 90, lambda: str(cache.status))
-    return dict(cache.status["server"])
 
 
 def is_not_served(cache: Cache, reason: str, *words: str) -> None:
@@ -90,13 +81,13 @@ def test_a_pod_that_is_killed_comes_back_under_the_same_port(served: Cache, upst
     until(lambda: server_pod(served) != pod, "another Pod is made")
     node, asked = served.kube.cluster.nodes[-1], f"curl -sf --max-time 2 http://{address}/v2/ && echo yes || true"
     until(lambda: "yes" in served.kube.cluster.on_node(node, asked), "it answers at the same port", 60)
-    assert is_served(served)["address"] == address
+    assert served.wait_until_served()["address"] == address
     assert served.status["phase"] == "Available"
 
 
 def test_a_server_that_rests_is_not_written_to(served: Cache) -> None:
     """Wake its owner by a label of the Deployment: a pass looks at everything, and writes nothing."""
-    is_served(served)
+    served.wait_until_served()
     log, began = AuditLog(served.kube.cluster.audit_log), datetime.now(UTC)
     name = served.status["server"]["name"]
     served.kube.cluster.kubectl("-n", NAMESPACE, "label", "deployment", name, "touched=yes", "--overwrite")
@@ -122,7 +113,7 @@ def test_an_edit_removes_it_and_brings_it_back(served: Cache) -> None:
     assert served.status["phase"] == "Available"
     assert "server" not in served.status
     edit(served, '{"spec": {"serve": true}}')
-    is_served(served)
+    served.wait_until_served()
 
 
 def edit(cache: Cache, patch: str) -> None:
@@ -145,7 +136,7 @@ def test_a_quota_of_node_ports_does_not_fail_a_cache(
     finally:
         kube.delete("resourcequota", QUOTA)
     cache.annotate("imagecache.dev/retry=now")  # else within a minute
-    is_served(cache)
+    cache.wait_until_served()
 
 
 def test_a_deleted_cache_takes_its_server_and_its_volume_along(
@@ -153,7 +144,7 @@ def test_a_deleted_cache_takes_its_server_and_its_volume_along(
 ) -> None:
     cache = make_cache("e2e-served-deleted", upstream.reference(TOOLS))
     cache.wait_for("Available")
-    is_served(cache)
+    cache.wait_until_served()
     uid = cache.uid
     kinds = {child["kind"] for child in cache.children()}
     assert {"Deployment", "Service", "Pod", "PersistentVolumeClaim"} <= kinds
@@ -167,11 +158,11 @@ def test_a_volume_that_somebody_deletes_is_let_go_and_built_again(
     """The claim waits for the server's Pod, the Pod goes because the claim is on its way, and then a builder may."""
     cache = make_cache("e2e-served-lost", upstream.reference(TOOLS))
     cache.wait_for("Available")
-    before = is_served(cache)
+    before = cache.wait_until_served()
     uid = cache.uid
     cache.kube.delete("pvc", cache.volume()["metadata"]["name"], NAMESPACE, "--wait=false")
     cache.wait_for("Unavailable")
     cache.annotate("imagecache.dev/retry=1")
     cache.wait_for("Available")
-    assert is_served(cache)["name"] == before["name"]
+    assert cache.wait_until_served()["name"] == before["name"]
     assert len(server_objects(cache, uid)) == 3

@@ -17,8 +17,6 @@ from tests.support.kube import NAMESPACE, Cache, Kube, Object, until
 from tests.support.private_registry import PrivateRegistry
 from tests.support.upstream import PORT, Upstream
 
-from .test_served import is_served
-
 CACHE, SPACE = "e2e-start", "e2e-start"
 INJECTED, ASKED = "imagecache.dev/injected", "imagecache.dev/cache"
 IMAGES = ("team/app:2.1", "team/web:zstd", "team/multi:1.0")
@@ -33,7 +31,7 @@ def cache(kube: Kube, upstream: Upstream) -> Iterator[Cache]:
     found.apply(map(upstream.reference, IMAGES))
     try:
         found.wait_for("Available")
-        is_served(found)
+        found.wait_until_served()
         yield found
     finally:
         found.delete()
@@ -217,7 +215,7 @@ def test_a_deleted_cache_blocks_nobody(kube: Kube, start: Start, upstream: Upstr
     gone.apply([image, upstream.reference("base/tools:1.0")])
     try:
         gone.wait_for("Available")
-        is_served(gone)
+        gone.wait_until_served()
         tools = upstream.reference("base/tools:1.0")
         spec = pod("probe", (tools,), gone.name, "")
         del spec["spec"]["nodeName"]
@@ -304,7 +302,7 @@ def test_a_damaged_volume_spoils_no_node(kube: Kube, start: Start, upstream: Ups
     damaged.apply([image])
     try:
         damaged.wait_for("Available")
-        is_served(damaged)
+        damaged.wait_until_served()
         volume = kube.get("pv", damaged.volume()["spec"]["volumeName"], "default")
         assert volume is not None
         folder = (volume["spec"].get("hostPath") or volume["spec"]["local"])["path"]

@@ -45,11 +45,6 @@ def reference(upstream: Upstream, image: Image) -> str:
     return f"{upstream.host}:{PORT}/{image.name}"
 
 
-def served(cache: Cache) -> None:
-    until(lambda: cache.condition("Served").get("status") == "True", f"{cache.name} is served", 180,
-          lambda: str(cache.status))
-
-
 def is_warm(cache: Cache) -> Object:
     until(lambda: cache.condition("Warm").get("status") == "True", f"{cache.name} is warm", WARM_SECONDS,
           lambda: json.dumps(cache.status) + why(cache))
@@ -86,7 +81,7 @@ def test_every_node_takes_the_layers_from_the_cache_and_pods_start_without_any_r
 ) -> None:
     image = new_image()
     cache = make_cache("e2e-warm", reference(upstream, image), upstream.reference(TOOLS))
-    served(cache)
+    cache.wait_until_served(180)
     assert "warmNodes" not in cache.status
     assert cache.condition("Warm") == {}
     before, nodes = len(upstream.access_log()), cache.kube.cluster.nodes
@@ -123,7 +118,7 @@ def test_one_image_that_cannot_be_had_does_not_hide_the_others(
 ) -> None:
     gone, there = new_image(), new_image()
     cache = make_cache("e2e-warm-gone", reference(upstream, gone), reference(upstream, there))
-    served(cache)
+    cache.wait_until_served(180)
     upstream.pusher.remove(gone)
     edit(cache, warmNodes={})
     nodes = len(cache.kube.cluster.nodes)

@@ -115,6 +115,14 @@ class Cache:
         until(reached, f"ImageCache {self.name} is {phase}", seconds, lambda: json.dumps(self.status, indent=1))
         return self.status
 
+    def wait_until_served(self, seconds: float = 90) -> Object:
+        """The server as status names it, once it answers."""
+        def told() -> bool:
+            return self.condition("Served").get("status") == "True" and bool(self.status["server"]["ready"])
+
+        until(told, f"ImageCache {self.name} is served", seconds, lambda: json.dumps(self.status, indent=1))
+        return dict(self.status["server"])
+
 
 def until(
     holds: Callable[[], bool], what: str, seconds: float = 60, instead: Callable[[], str] = lambda: "",

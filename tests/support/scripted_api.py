@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+from imagecache_operator.cluster import watching
 from kubernetes import client
 
 
@@ -140,3 +142,21 @@ def running(lists: list[Answer], *watches: Answer) -> Iterator[ScriptedApi]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def in_a_thread(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch, follow: Callable[[threading.Event], object],
+) -> Iterator[None]:
+    """`follow` runs, with short pauses after trouble, until it is told to stop; and then it has to."""
+    monkeypatch.setattr(watching, "PAUSES", (0.01, 0.02))
+    stop = threading.Event()
+    thread = threading.Thread(target=follow, args=(stop,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        api.over.set()
+        thread.join(20)
+        assert not thread.is_alive(), "it ends with the watch that it is in"

@@ -13,7 +13,7 @@ from imagecache_operator import names
 from imagecache_operator.cluster import watching
 from imagecache_operator.cluster.client import Client
 
-from tests.support.scripted_api import Answer, ScriptedApi, event, listed, running, watched
+from tests.support.scripted_api import Answer, ScriptedApi, event, in_a_thread, listed, running, watched
 
 
 def obj(name: str, version: str, **more: Any) -> dict[str, Any]:
@@ -52,19 +52,13 @@ class Told:
 
 @contextmanager
 def followed(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    monkeypatch.setattr(watching, "PAUSES", (0.01, 0.02))
-    told, stop = Told(), threading.Event()
-    thread = threading.Thread(
-        target=watching.follow, args=(Client(api.configuration, 1), names.KIND, told, stop), daemon=True,
-    )
-    thread.start()
-    try:
+    told = Told()
+
+    def follow(stop: threading.Event) -> None:
+        watching.follow(Client(api.configuration, 1), names.KIND, told, stop)
+
+    with in_a_thread(api, monkeypatch, follow):
         yield told
-    finally:
-        stop.set()
-        api.over.set()
-        thread.join(20)
-        assert not thread.is_alive(), "it ends with the watch that it is in"
 
 
 def test_events_follow_the_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from imagecache_operator.cluster import watching
 from imagecache_operator.cluster.client import Client
 
-from tests.support.scripted_api import Answer, ScriptedApi, event, running, watched
+from tests.support.scripted_api import Answer, ScriptedApi, event, in_a_thread, running, watched
 from tests.unit.test_watching import GONE, obj
 
 
@@ -33,19 +33,13 @@ class Told:
 
 @contextmanager
 def followed(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    monkeypatch.setattr(watching, "PAUSES", (0.01, 0.02))
-    told, stop = Told(), threading.Event()
-    thread = threading.Thread(
-        target=watching.follow_new, args=(Client(api.configuration, 1), "Pod", "a-label", told, stop), daemon=True,
-    )
-    thread.start()
-    try:
+    told = Told()
+
+    def follow(stop: threading.Event) -> None:
+        watching.follow_new(Client(api.configuration, 1), "Pod", "a-label", told, stop)
+
+    with in_a_thread(api, monkeypatch, follow):
         yield told
-    finally:
-        stop.set()
-        api.over.set()
-        thread.join(20)
-        assert not thread.is_alive(), "it ends with the watch that it is in"
 
 
 def bookmark(version: str) -> bytes:
