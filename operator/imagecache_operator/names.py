@@ -36,6 +36,7 @@ COMPONENT_VOLUME = "volume"
 COMPONENT_CREDENTIALS = "credentials"
 COMPONENT_SERVER = "server"
 COMPONENT_WARMER = "warmer"
+COMPONENT_ACCESS = "access"
 
 # Annotations: the cache's full name on its children; a person's wish to try again on the cache.
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
@@ -65,6 +66,12 @@ WEBHOOK_PODS = f"pods.{GROUP}"
 WEBHOOK_AUTO = f"auto.{GROUP}"
 WEBHOOK_PODS_PATH = "/mutate"
 WEBHOOK_AUTO_PATH = "/mutate/auto"
+
+# The Secret by which Pods of a namespace log in to the caches that are for it. One name everywhere: so the operator's
+# right to write Secrets into other people's namespaces can be for this name alone.
+ACCESS_SECRET = "imagecache-access"  # noqa: S105 - a name
+# What all passwords are derived from; in the operator's namespace.
+ACCESS_KEY_SECRET = "imagecache-access-key"  # noqa: S105 - a name
 
 BUILDER_CONTAINER = "builder"
 VOLUME_PATH = "/cache"

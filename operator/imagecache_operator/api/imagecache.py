@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from imagecache_operator.api import reference
+from imagecache_operator.api.access import AllowedNamespaces
 from imagecache_operator.api.job import StoredAs
 from imagecache_operator.api.model import Model
 from imagecache_operator.api.report import ImageState
@@ -156,6 +157,11 @@ class Spec(Model):
         description="Whether nodes can take the images from this cache: a small registry then runs on its volume. "
         "false: the volume is filled and nothing else.",
     )
+    allowed_namespaces: AllowedNamespaces | None = Field(
+        default=None,
+        description="Namespaces whose Pods may start from this cache. Absent: all, where it lists no pull Secrets; "
+        "where it does, the namespace whose Secrets pulled every image that was pulled with one.",
+    )
     warm_nodes: WarmNodes | None = Field(
         default=None,
         description="Nodes that hold the images before any Pod asks for them, and keep them: a DaemonSet pulls them "
@@ -211,6 +217,9 @@ class ImageStatus(Model):
     bytes_total: int | None = Field(default=None, description="Compressed bytes to fetch.")
     carrier: str | None = Field(
         default=None, description="Digest of the manifest by which nodes take the image's layers from the cache.",
+    )
+    pull_secret: str | None = Field(
+        default=None, description="The listed Secret that it was pulled with. Absent: without any.",
     )
     size: int | None = Field(default=None, description="Bytes that the image takes on the volume.")
     reason: str | None = Field(default=None, description="Why the image failed, in one word.")

@@ -14,11 +14,8 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from imagecache_operator.api.labels import MAX_KEY, MAX_VALUE, without_null
 from imagecache_operator.api.model import Model
-
-# A label's key: a DNS subdomain, a slash and a name.
-MAX_KEY = 253 + 1 + 63
-MAX_VALUE = 63
 
 _WITHOUT_KEY = "a toleration without key tolerates everything, so its operator must be Exists"
 _WITH_VALUE = "a toleration with the operator Exists has no value"
@@ -83,14 +80,7 @@ class WarmNodes(Model):
     @field_validator("node_selector", mode="before")
     @classmethod
     def _labels(cls, labels: object) -> object:
-        """To the API server null is absence, inside a map as well."""
-        if not isinstance(labels, dict):
-            return labels
-        said = {key: value for key, value in labels.items() if value is not None}
-        # Judged here, so that no key, which may hold anything, gets into the error's path.
-        if not all(isinstance(value, str) and len(value) <= MAX_VALUE for value in said.values()):
-            raise PydanticCustomError("label_value", "a label's value is a text of at most 63 characters")
-        return said
+        return without_null(labels)
 
 
 class WarmNodesStatus(Model):

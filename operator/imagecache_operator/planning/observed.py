@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -26,6 +27,15 @@ class Cache:
     status: Status
     retry: str | None = None
     resource_version: str = ""
+
+
+@dataclass(frozen=True)
+class Namespace:
+    """A namespace, as far as it matters to who may use a cache. A name that is used again gets another uid."""
+
+    name: str
+    uid: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
