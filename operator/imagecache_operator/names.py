@@ -36,14 +36,21 @@ COMPONENT_VOLUME = "volume"
 COMPONENT_CREDENTIALS = "credentials"
 COMPONENT_SERVER = "server"
 COMPONENT_WARMER = "warmer"
+COMPONENT_WARMER_CREDENTIALS = "warmer-credentials"
 COMPONENT_ACCESS = "access"
 
 # Annotations: the cache's full name on its children; a person's wish to try again on the cache.
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
 ANNOTATION_RETRY = f"{GROUP}/retry"
 
+# On a copy of credentials: of which Secret, and of which version of it.
+ANNOTATION_SOURCE = f"{GROUP}/source"
+
 # What an applied child was made from, so that it is applied again only when something else is wanted.
 ANNOTATION_MANIFEST = f"{GROUP}/manifest"
+
+# On a server's Pod: of which logins it knows. A change makes its node look at the Pod's Secrets at once.
+ANNOTATION_LOGINS = f"{GROUP}/logins"
 
 # Written by users: on a Pod the cache to start from (a name, "auto" or "none"; the second key is another product's), on
 # a namespace "auto". Written by the webhook: the cache that it injected, by name and (as a label) by UID, or a label
@@ -117,6 +124,11 @@ def server_name(home_uid: str, cache_uid: str) -> str:
 def warmer_name(home_uid: str, cache_uid: str) -> str:
     """Name of the DaemonSet that keeps a cache's images on nodes."""
     return f"imc-{_digest(home_uid, cache_uid)}-warmer"
+
+
+def warmer_secret_name(home_uid: str, cache_uid: str, source: str) -> str:
+    """Name of the Secret by which a warmer pulls what a user's pull Secret (`source`) is for."""
+    return f"imc-{_digest(home_uid, cache_uid, source)}-warmer"
 
 
 def _digest(*parts: str) -> str:

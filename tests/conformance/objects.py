@@ -61,7 +61,7 @@ def secret(stage: Stage, name: str, **metadata: Any) -> Object:
 def server(stage: Stage, uid: str, image: str = "none") -> tuple[Object, Object]:
     """The Service and the Deployment of a cache's server, as the operator applies them. Its Pod has no volume."""
     settings = Settings(builder_image="none", server_image=image, namespace=stage.namespace)
-    service, deployment = server_manifests.manifests(_cache(uid), "home", settings)
+    service, deployment = server_manifests.manifests(_cache(uid), "home", settings, password=False)
     for manifest in (service, deployment):
         del manifest["metadata"]["ownerReferences"]  # nobody's: Kubernetes would collect them
     return service, deployment

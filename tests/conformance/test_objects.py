@@ -49,6 +49,23 @@ def test_a_list_of_metadata_leaves_everything_else_where_it_is(api: Api, stage: 
     assert api.list_metadata("Secret", "default", f"whose={called}") == []
 
 
+def test_a_list_by_name_is_of_all_namespaces(api: Api, stage: Stage, name: Names) -> None:
+    called, other = name(), name()
+    api.create(secret(stage, called))
+    api.create(secret(stage, other))
+    elsewhere = secret(stage, called)
+    elsewhere["metadata"]["namespace"] = "default"
+    api.create(elsewhere)
+    try:
+        found = api.list_named("Secret", called)
+        assert sorted(s["metadata"]["namespace"] for s in found) == sorted(["default", stage.namespace])
+        assert {s["metadata"]["name"] for s in found} == {called}
+        assert all(s["data"] for s in found)
+        assert api.list_named("Secret", f"{called}-not") == []
+    finally:
+        api.delete("Secret", called, "default")
+
+
 # Creating
 
 def test_create_makes_it_once_and_leaves_it_as_it_is(api: Api, stage: Stage, name: Names) -> None:

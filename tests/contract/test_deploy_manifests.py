@@ -144,15 +144,15 @@ def test_of_other_peoples_webhooks_the_operator_can_change_none(rendered: Render
     assert of_webhooks == {("create",), *((v, names.WEBHOOK_CONFIGURATION) for v in ("get", "patch", "delete"))}
 
 
-def test_secrets_of_other_namespaces_can_be_read_one_by_one_and_nothing_else(rendered: Rendered) -> None:
+def test_secrets_of_other_namespaces_can_be_read_one_by_one_and_those_of_one_name_written(rendered: Rendered) -> None:
     of_secrets = {
         (where, *rule.get("resourceNames", [])): set(rule["verbs"])
         for where, rule in rules(rendered) if "secrets" in rule["resources"]
     }
     assert of_secrets == {
         ("*",): {"get"},
-        (names.NAMESPACE,): {"list", "create", "delete"},
-        (names.NAMESPACE, names.WEBHOOK_SECRET): {"patch"},
+        ("*", names.ACCESS_SECRET): {"list", "create", "patch", "delete"},
+        (names.NAMESPACE,): {"list", "create", "patch", "delete"},
     }
 
 
@@ -166,6 +166,7 @@ def may(rendered: Rendered, verb: str, group: str, resource: str, namespace: str
 @pytest.mark.parametrize(("verb", "kind", "namespace"), [
     ("list", "ImageCache", "*"), ("watch", "ImageCache", "*"), ("delete", "ImageCache", "*"),
     ("patch", "ImageCache", "*"), ("list", "Node", "*"), ("get", "Namespace", "*"),
+    ("list", "Namespace", "*"), ("watch", "Namespace", "*"), ("patch", "Pod", names.NAMESPACE),
     ("list", "Pod", names.NAMESPACE), ("watch", "Pod", names.NAMESPACE), ("create", "Pod", names.NAMESPACE),
     ("delete", "Pod", names.NAMESPACE),
     *((v, kind, names.NAMESPACE) for kind in ("PersistentVolumeClaim", "Deployment", "Service", "DaemonSet")

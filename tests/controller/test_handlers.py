@@ -95,7 +95,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def memo_of(played: Played, executor: ThreadPoolExecutor) -> Memo:
-    return Memo(played, executor, played)  # type: ignore[arg-type]
+    return Memo(played, executor, played, Played())  # type: ignore[arg-type]
 
 
 def start(memo: Memo, stopped: Flag, uid: str = UID) -> asyncio.Task[None]:
@@ -340,17 +340,20 @@ def test_liveness_sees_a_pass_that_hangs(executor: ThreadPoolExecutor, monkeypat
     play(test)
 
 
-def test_the_looks_at_the_webhook_begin_and_end_with_the_operator(executor: ThreadPoolExecutor) -> None:
+def test_the_looks_at_the_webhook_begin_and_end_with_the_operator(
+    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(handlers, "BETWEEN_LOOKS", 0.0)
+
     async def test() -> None:
         soon = Pass(timedelta(milliseconds=1))
         played = Played(soon, Unavailable("down"), soon, ValueError("a bug of ours"))
         memo = memo_of(played, executor)
-        await handlers.begin_injecting(memo=memo)
+        await handlers.begin_looking(memo=memo)
         await until(lambda: played.ended == 4)
         await until(lambda: memo.wakeups.overdue() == 0)  # it sleeps for a minute, and has not ended
-        await asyncio.wait_for(handlers.end_injecting(memo=memo), PATIENCE)
-        assert memo.injecting
-        assert memo.injecting.cancelled()
+        await asyncio.wait_for(handlers.end_looking(memo=memo), PATIENCE)
+        assert [looking.cancelled() for looking in memo.looking] == [True, True]
         assert memo.wakeups.overdue() == 0
 
     play(test)
@@ -364,15 +367,15 @@ def test_liveness_sees_a_look_at_the_webhook_that_hangs(
         played.hold.clear()
         memo = memo_of(played, executor)
         monkeypatch.setattr(handlers, "OVERDUE", 0.05)
-        await handlers.begin_injecting(memo=memo)
+        await handlers.begin_looking(memo=memo)
         await until(lambda: memo.wakeups.overdue() > 0.05)
         with pytest.raises(kopf.PermanentError, match="late"):
             handlers.healthy(memo=memo)
         played.hold.set()
-        await handlers.end_injecting(memo=memo)
+        await handlers.end_looking(memo=memo)
 
     play(test)
 
 
 def test_an_operator_that_has_not_begun_ends_all_the_same(executor: ThreadPoolExecutor) -> None:
-    play(lambda: handlers.end_injecting(memo=memo_of(Played(), executor)))
+    play(lambda: handlers.end_looking(memo=memo_of(Played(), executor)))

@@ -104,7 +104,7 @@ def test_a_server_that_flaps_is_one_event() -> None:
     assert [e["reason"] for e in world.events() if e["type"] == "Warning"] == ["ServerPending"]
 
 
-@pytest.mark.parametrize(("spec", "reason"), [({"serve": False}, "NotWanted"), (PRIVATE, "Private")])
+@pytest.mark.parametrize(("spec", "reason"), [({"serve": False}, "NotWanted"), (PRIVATE, "NobodyAdmitted")])
 def test_an_edit_takes_the_server_away_and_brings_it_back(spec: dict[str, object], reason: str) -> None:
     world = served()
     world.make_pull_secret()

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import kopf
 import pytest
 from imagecache_operator import names
@@ -43,8 +45,26 @@ RETRY = {names.ANNOTATION_RETRY: "a"}
         "another annotation", "gone"])
 def test_what_wakes_a_cache(type: str | None, body: kopf.Body, woken: list[str]) -> None:
     heard = Heard()
-    handlers.wake_cache(type=type, body=body, memo=Memo(None, None, None, heard))  # type: ignore[arg-type]
-    assert heard.woken == woken
+    handlers.wake_cache(type=type, body=body, memo=Memo(None, None, None, None, heard))  # type: ignore[arg-type]
+    assert [uid for uid in heard.woken if uid != handlers.ACCESS] == woken
+
+
+@pytest.mark.parametrize(("type", "status", "woken"), [
+    (None, {}, True), ("ADDED", {"phase": "Creating"}, True), ("DELETED", {"phase": "Creating"}, True),
+    ("MODIFIED", {"phase": "Available"}, True), ("MODIFIED", {"phase": "Unavailable"}, True),
+    ("MODIFIED", {"phase": "Creating"}, False),
+], ids=["begin", "new", "gone", "available", "expired", "progress"])
+def test_what_wakes_the_look_at_passwords(type: str | None, status: dict[str, Any], woken: bool) -> None:
+    heard = Heard()
+    memo = Memo(None, None, None, None, heard)  # type: ignore[arg-type]
+    handlers.wake_cache(type=type, body=imagecache(status=status), memo=memo)
+    assert (handlers.ACCESS in heard.woken) == woken
+
+
+def test_a_namespace_wakes_the_look_at_passwords() -> None:
+    heard = Heard()
+    handlers.wake_access(memo=Memo(None, None, None, None, heard))  # type: ignore[arg-type]
+    assert heard.woken == [handlers.ACCESS]
 
 
 @pytest.mark.parametrize(("type", "body", "woken"), [
@@ -57,5 +77,5 @@ def test_what_wakes_a_cache(type: str | None, body: kopf.Body, woken: list[str])
 ])
 def test_what_wakes_by_a_child(type: str, body: kopf.Body, woken: list[str]) -> None:
     heard = Heard()
-    handlers.wake_owner(type=type, body=body, memo=Memo(None, None, None, heard))  # type: ignore[arg-type]
+    handlers.wake_owner(type=type, body=body, memo=Memo(None, None, None, None, heard))  # type: ignore[arg-type]
     assert heard.woken == woken

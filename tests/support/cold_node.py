@@ -32,8 +32,10 @@ def forget(cluster: Cluster, node: str, references: str, layers: Iterable[Sequen
     chains = {chain for diff_ids in layers for chain in chain_ids(diff_ids)}
 
     def left() -> list[str]:
-        # containerd collects its garbage when it likes; asked for it, at once.
-        listed = cluster.on_node(node, f"{_CTR} content prune references >/dev/null\n{_CTR} snapshots ls")
+        # containerd collects its garbage when it likes; at the end of a lease that is waited for, at once. (`content
+        # prune` would also take the layers of other images, which are on the node but not unpacked yet.)
+        collect = f"{_CTR} leases rm --sync $({_CTR} leases create) >/dev/null"
+        listed = cluster.on_node(node, f"{collect}\n{_CTR} snapshots ls")
         return sorted(chains & set(re.findall(r"sha256:[0-9a-f]{64}", listed)))
 
     until(lambda: not left(), f"{node} has forgotten the layers", _SECONDS, lambda: f"still there: {left()[:3]}")

@@ -55,7 +55,7 @@ class ConditionReason(StrEnum):
     SERVER_PENDING = "ServerPending"
     NOT_AVAILABLE = "NotAvailable"
     NOT_WANTED = "NotWanted"
-    PRIVATE = "Private"
+    NOBODY_ADMITTED = "NobodyAdmitted"
     # Of the condition Warm
     NODES_WARM = "NodesWarm"
     WARMING = "Warming"

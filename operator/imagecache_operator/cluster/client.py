@@ -52,9 +52,12 @@ class Client:
     def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         return self._list(kind, namespace, selector, _METADATA)
 
+    def list_named(self, kind: str, name: str) -> Objects:
+        return self._pages(kind, None, [("fieldSelector", f"metadata.name={name}")], "application/json")[0]
+
     def list_versioned(self, kind: str) -> tuple[Objects, str]:
         """All objects of a kind, and the version of the list: `watch` tells what happens after it."""
-        return self._pages(kind, None, None, "application/json")
+        return self._pages(kind, None, [], "application/json")
 
     def watch(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
         """What happens to a kind after `version`, for so many seconds: (type, object), with the API server's types
@@ -87,12 +90,12 @@ class Client:
             response.close()
 
     def _list(self, kind: str, namespace: str | None, selector: str | None, accept: str) -> Objects:
-        return self._pages(kind, namespace, selector, accept)[0]
+        return self._pages(kind, namespace, [("labelSelector", selector)] if selector else [], accept)[0]
 
-    def _pages(self, kind: str, namespace: str | None, selector: str | None, accept: str) -> tuple[Objects, str]:
-        query: list[tuple[str, str]] = [("limit", str(PAGE))]
-        if selector:
-            query.append(("labelSelector", selector))
+    def _pages(
+        self, kind: str, namespace: str | None, chosen: Sequence[tuple[str, str]], accept: str,
+    ) -> tuple[Objects, str]:
+        query = [("limit", str(PAGE)), *chosen]
         items: Objects = []
         token = ""
         while True:

@@ -37,7 +37,7 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     volumes = api.list(
         "PersistentVolumeClaim", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}",
     )
-    secrets = api.list_metadata("Secret", namespace, _of_cache(home, uid, names.COMPONENT_CREDENTIALS))
+    secrets = api.list_metadata("Secret", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}")
     builders = tuple(reading.builder(p) for p in pods if _cache_uid(p) == uid)
     running = next((b for b in builders if b.running), None)
     log = _log(api, running.name, namespace) if running else ""
@@ -50,15 +50,20 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         home_uid=home,
         volume=volume,
         builders=builders,
-        attempt_secrets=tuple(reading.attempt_secret(s) for s in secrets),
+        attempt_secrets=tuple(map(reading.attempt_secret, _components(secrets, names.COMPONENT_CREDENTIALS))),
         server=_server(api, namespace, _of_cache(home, uid, names.COMPONENT_SERVER)),
         warmer=reading.warmer(api.list("DaemonSet", namespace, _of_cache(home, uid, names.COMPONENT_WARMER))),
+        warmer_secrets=tuple(map(reading.warmer_secret, _components(secrets, names.COMPONENT_WARMER_CREDENTIALS))),
         pull_secrets=_pull_secrets(api, cache),
         storage_classes=tuple(c["metadata"]["name"] for c in api.list("StorageClass")) if pending else (),
         progress=reading.progress(log),
         neighbours=_neighbours(all_caches, pods),
         platforms=_platforms(api),
     )
+
+
+def _components(found: list[Object], component: str) -> list[Object]:
+    return [obj for obj in found if (obj["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT) == component]
 
 
 def _of_cache(home: str, uid: str, component: str) -> str:

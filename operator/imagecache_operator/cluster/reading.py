@@ -19,11 +19,13 @@ from imagecache_operator.planning.observed import (
     AttemptSecret,
     Builder,
     Cache,
+    Namespace,
     PullSecret,
     Server,
     ServerPart,
     Volume,
     Warmer,
+    WarmerSecret,
 )
 from imagecache_operator.planning.usage import MarkedPod
 
@@ -181,6 +183,11 @@ def attempt_secret(obj: Object) -> AttemptSecret:
     return AttemptSecret(obj["metadata"]["name"], _attempt(obj["metadata"]))
 
 
+def warmer_secret(obj: Object) -> WarmerSecret:
+    """Credentials of a warmer, from their metadata."""
+    return WarmerSecret(obj["metadata"]["name"], _version(obj["metadata"]))
+
+
 def pull_secret(reference: str, obj: Object | None) -> PullSecret:
     """A Secret that a spec lists (None: there is none), by kubelet's rules for its type and key."""
     if obj is None:
@@ -263,6 +270,12 @@ def platform(node: Object) -> str:
     """The platform of a node, as images name it."""
     info = node["status"]["nodeInfo"]
     return f"{info['operatingSystem']}/{info['architecture']}"
+
+
+def namespace(obj: Object) -> Namespace:
+    """From the metadata of a namespace."""
+    meta = obj["metadata"]
+    return Namespace(meta["name"], meta["uid"], meta.get("labels") or {})
 
 
 def marked_pod(obj: Object) -> MarkedPod:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kopf's side: which events wake which ImageCache, the two loops that make its passes, and one for the webhook.
+"""kopf's side: which events wake which ImageCache, the two loops that make its passes, and two for what is about all of
+them: the webhook, and who may use which cache.
 
 No decisions here. One async daemon for each ImageCache is its only writer while it lives; kopf starts none for an
 object that is already being deleted, so a deletion handler makes the same passes there until nothing is left.
@@ -14,7 +15,6 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -24,7 +24,9 @@ import kopf
 from aiohttp import web
 
 from imagecache_operator import names
+from imagecache_operator.api.imagecache import Phase
 from imagecache_operator.cluster.api import ClusterError, Rejected, Unavailable
+from imagecache_operator.controller.access import Access
 from imagecache_operator.controller.counters import Counters, PassResult
 from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.pods import PodWatch
@@ -38,7 +40,11 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 60.0
 # A pass takes well under a second, and a call to the API server at most 25; past this, something hangs.
 OVERDUE = 180.0
-INJECTION = "injection"  # among the UIDs of ImageCaches: the sleeper of the looks at the webhook
+# Among the UIDs of ImageCaches: the sleepers of the looks at the webhook and at passwords.
+INJECTION = "injection"
+ACCESS = "access"
+# A crowd of caches or namespaces comes as many events: they share a look.
+BETWEEN_LOOKS = 0.5
 
 
 @dataclass
@@ -48,11 +54,12 @@ class Memo:
     reconciler: Reconciler
     executor: Executor
     injection: Injection
+    access: Access
     wakeups: Wakeups = field(default_factory=Wakeups)
     counters: Counters = field(default_factory=Counters)
     pods: PodWatch | None = None
     metrics_port: int = 0
-    injecting: asyncio.Task[None] | None = None
+    looking: list[asyncio.Task[None]] = field(default_factory=list)
     metrics: web.AppRunner | None = None
 
 
@@ -78,17 +85,17 @@ async def remove(name: str, uid: str, memo: Memo, **_: Any) -> None:
     memo.wakeups.wake_waiting()
 
 
-async def begin_injecting(memo: Memo, **_: Any) -> None:
-    """With the operator begin the looks at the webhook's certificate and registration."""
-    memo.injecting = asyncio.create_task(_keep_injecting(memo))
+async def begin_looking(memo: Memo, **_: Any) -> None:
+    """With the operator begin the looks at the webhook's certificate and registration, and at passwords."""
+    for name, look in ((INJECTION, memo.injection.run_once), (ACCESS, memo.access.run_once)):
+        memo.looking.append(asyncio.create_task(_keep_looking(memo, name, look)))
 
 
-async def end_injecting(memo: Memo, **_: Any) -> None:
+async def end_looking(memo: Memo, **_: Any) -> None:
     """And they end with it; what is registered stays, for the webhook runs on."""
-    if memo.injecting:
-        memo.injecting.cancel()
-        with suppress(asyncio.CancelledError):
-            await memo.injecting
+    for looking in memo.looking:
+        looking.cancel()
+    await asyncio.gather(*memo.looking, return_exceptions=True)
 
 
 async def begin_watching_pods(memo: Memo, **_: Any) -> None:
@@ -120,10 +127,11 @@ async def end_metrics(memo: Memo, **_: Any) -> None:
         await memo.metrics.cleanup()
 
 
-async def _keep_injecting(memo: Memo) -> None:
-    with memo.wakeups.sleeper(INJECTION) as sleeper:
+async def _keep_looking(memo: Memo, name: str, look: Callable[[], Pass]) -> None:
+    with memo.wakeups.sleeper(name) as sleeper:
         while True:
-            done = await _pass(memo, sleeper, INJECTION, memo.injection.run_once)
+            done = await _pass(memo, sleeper, name, look)
+            await asyncio.sleep(BETWEEN_LOOKS)
             await _sleep(sleeper, done.again_in, None)
 
 
@@ -180,8 +188,11 @@ async def _sleep(sleeper: Sleeper, again_in: timedelta, ending: asyncio.Future[A
 
 
 def wake_cache(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
-    """An ImageCache has changed: wake it where somebody else than us has changed it."""
+    """An ImageCache has changed: wake it where somebody else than us has changed it, and the look at passwords where
+    it may be about one that is served."""
     meta, status = body.metadata, body.status
+    if type != "MODIFIED" or status.get("phase") != Phase.CREATING:
+        memo.wakeups.wake(ACCESS)
     retry = meta.annotations.get(names.ANNOTATION_RETRY)
     if type == "DELETED":
         memo.wakeups.wake_waiting()
@@ -198,6 +209,11 @@ def wake_owner(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
     memo.wakeups.wake(body.metadata.labels.get(names.LABEL_CACHE, ""))
     if type == "DELETED" or body.status.get("phase") in ("Succeeded", "Failed"):
         memo.wakeups.wake_waiting()
+
+
+def wake_access(memo: Memo, **_: Any) -> None:
+    """A namespace has come, changed or gone: who may use which cache may have changed with it."""
+    memo.wakeups.wake(ACCESS)
 
 
 def healthy(memo: Memo, **_: Any) -> str:

@@ -12,6 +12,7 @@ import kopf
 from imagecache_operator import names
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller import handlers
+from imagecache_operator.controller.access import Access
 from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.pods import PodApi, PodWatch, Uses
 from imagecache_operator.controller.reconciler import Reconciler
@@ -68,10 +69,11 @@ def registry(home: str) -> kopf.OperatorRegistry:
     kopf.on.event(*resource, registry=found)(handlers.wake_cache)
     for child in CHILDREN:
         kopf.on.event(*child, registry=found)(handlers.wake_owner)
+    kopf.on.event("", "v1", "namespaces", registry=found)(handlers.wake_access)
     kopf.on.probe(registry=found)(handlers.healthy)
-    for begin in (handlers.begin_metrics, handlers.begin_watching_pods, handlers.begin_injecting):
+    for begin in (handlers.begin_metrics, handlers.begin_watching_pods, handlers.begin_looking):
         kopf.on.startup(registry=found)(begin)
-    for end in (handlers.end_injecting, handlers.end_watching_pods, handlers.end_metrics):
+    for end in (handlers.end_looking, handlers.end_watching_pods, handlers.end_metrics):
         kopf.on.cleanup(registry=found)(end)
     return found
 
@@ -87,7 +89,7 @@ def run(
         uses = Uses()
         memo = handlers.Memo(
             Reconciler(api, settings, home, last_used=uses.newest), executor, Injection(api, settings),
-            pods=PodWatch(api, uses), metrics_port=metrics_port,
+            Access(api, settings, home), pods=PodWatch(api, uses), metrics_port=metrics_port,
         )
         kopf.run(
             registry=registry(home),

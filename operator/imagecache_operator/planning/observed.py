@@ -136,6 +136,14 @@ class Warmer:
 
 
 @dataclass(frozen=True)
+class WarmerSecret:
+    """Credentials of a warmer, in the `version` that they were made from; nothing of their content."""
+
+    name: str
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Neighbour:
     """Any ImageCache of the cluster, this one included: enough to share slots and quota."""
 
@@ -177,6 +185,7 @@ class Observed:
     attempt_secrets: tuple[AttemptSecret, ...] = ()
     server: Server = Server()
     warmer: Warmer | None = None
+    warmer_secrets: tuple[WarmerSecret, ...] = ()
     pull_secrets: tuple[PullSecret, ...] = ()
     storage_classes: tuple[str, ...] = ()
     progress: Progress | None = None

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import Phase, ServerStatus
+from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.children import server
 from imagecache_operator.planning.children.applied import version
 from imagecache_operator.planning.decision import Decision, Manifest
@@ -19,33 +20,43 @@ from imagecache_operator.planning.view import View
 def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
     """The decision, with what is to be done and told about the cache's server. `soon`: the next look at one that is
     not ready."""
-    reason, words = _why_not(view, decision)
+    rule = rule_of(view, decision)
+    reason, words = _why_not(view, decision, rule)
     if reason is not None:
         # First of what goes: its Pod holds the volume.
         return replace(decision, served=reason, served_message=words, delete=(*view.server_parts, *decision.delete))
     seen = view.observed.server
-    wanted = server.manifests(view.observed.cache, view.observed.home_uid, view.settings)
+    wanted = server.manifests(
+        view.observed.cache, view.observed.home_uid, view.settings, password=not rule.everybody,
+    )
     missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], version(manifest)))
     ready = seen.ready and not missing and seen.node_port is not None
     decision = replace(
         decision, serve=missing, server=_status(wanted[0], seen, ready=ready),
         served=Because.SERVING if ready else Because.SERVER_PENDING,
-        served_message="" if ready else _pending(wanted[1], seen, missing),
+        served_message=f"For {rule.words}" if ready else _pending(wanted[1], seen, missing),
     )
     return decision if ready else replace(decision, again_in=soon)
 
 
-def _why_not(view: View, decision: Decision) -> tuple[Because | None, str]:
+def _why_not(view: View, decision: Decision, rule: Admitted) -> tuple[Because | None, str]:
     if decision.phase is not Phase.AVAILABLE:
         return Because.NOT_AVAILABLE, ""
     if not view.spec.serve:
         return Because.NOT_WANTED, "spec.serve is false"
-    if view.spec.pull_secrets:
-        return Because.PRIVATE, (
-            "It is built with pull Secrets, and whoever reaches a server can read every image: such caches are not "
-            "served yet"
+    if rule.nobody and view.spec.warm_nodes is None:
+        return Because.NOBODY_ADMITTED, (
+            "It is built with pull Secrets, and no namespace has those of all its private images: say in "
+            "spec.allowedNamespaces who may use it"
         )
     return None, ""
+
+
+def rule_of(view: View, decision: Decision) -> Admitted:
+    """Whose the cache is, as whoever gives out passwords and injects Pods will read it."""
+    cache = view.observed.cache
+    told = cache.status.model_copy(update={"images": decision.images or cache.status.images})
+    return admitted(replace(cache, status=told))
 
 
 def _status(service: Manifest, seen: Server, *, ready: bool) -> ServerStatus | None:

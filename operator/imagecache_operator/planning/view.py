@@ -188,10 +188,11 @@ class View:
 
     @property
     def warmer(self) -> tuple[ObjectRef, ...]:
-        """The warmer, if it is there and not yet on its way out. Once it is, nothing has to wait for it: its Pods go
-        with it, or with their nodes."""
+        """The warmer, if it is there and not yet on its way out, and its credentials. Once it is, nothing has to wait
+        for it: its Pods go with it, or with their nodes."""
         seen = self.observed.warmer
-        return () if seen is None or seen.deleting else (ObjectRef("DaemonSet", seen.name),)
+        itself = () if seen is None or seen.deleting else (ObjectRef("DaemonSet", seen.name),)
+        return (*itself, *(ObjectRef("Secret", secret.name) for secret in self.observed.warmer_secrets))
 
     @property
     def missing_class(self) -> str:

@@ -99,11 +99,11 @@ def builder(number: int = 1, **fields: Any) -> Builder:
     })
 
 
-def server(**fields: Any) -> Server:
+def server(*, password: bool = False, **fields: Any) -> Server:
     """A server of the cache `ml` as it is wanted, and that answers."""
     parts = tuple(
         ServerPart(m["kind"], m["metadata"]["name"], version(m))
-        for m in reversed(server_manifests.manifests(cache(), HOME, SETTINGS))
+        for m in reversed(server_manifests.manifests(cache(), HOME, SETTINGS, password=password))
     )
     return Server(**{"parts": (*parts, ServerPart("Pod", SERVER_POD)), "node_port": 31234, "ready": True, **fields})
 

@@ -35,9 +35,9 @@ def claim(**fields: Any) -> Any:
     return volume.manifest(cache(), home_uid=HOME, namespace=SETTINGS.namespace, **given)
 
 
-def serving(name: str = "ml", **settings: Any) -> Any:
+def serving(name: str = "ml", *, password: bool = False, **settings: Any) -> Any:
     """The Service and the Deployment."""
-    return server.manifests(cache(name=name), HOME, SETTINGS.model_copy(update=settings))
+    return server.manifests(cache(name=name), HOME, SETTINGS.model_copy(update=settings), password=password)
 
 
 CACHED: dict[str, str | None] = {IMAGES[0]: f"localhost:31234/carrier/a@{DIGEST}", IMAGES[1]: None}
@@ -108,8 +108,21 @@ def test_a_server_only_reads_and_is_never_silent() -> None:
     assert container["resources"]["limits"]["memory"]
     for probe, longest in (("readinessProbe", 10), ("livenessProbe", 60)):
         asked = container[probe]
-        assert asked["httpGet"] == {"path": "/v2/", "port": server.PORT}
+        assert asked["httpGet"] == {"path": "/", "port": server.PORT}
         assert asked["failureThreshold"] * (asked["periodSeconds"] + asked["timeoutSeconds"]) <= longest
+
+
+def test_a_server_with_passwords_does_not_start_without_them() -> None:
+    spec = serving(password=True)[1]["spec"]["template"]["spec"]
+    container, = spec["containers"]
+    secret, = (v["secret"] for v in spec["volumes"] if "secret" in v)
+    assert secret == {"secretName": names.server_name(HOME, UID)}, "not optional"
+    mount, = (m for m in container["volumeMounts"] if m["name"] == "passwords")
+    assert "subPath" not in mount, "a changed file would never be seen"
+    env = {e["name"]: e["value"] for e in container["env"]}
+    assert env["REGISTRY_AUTH"] == "htpasswd"
+    assert env["REGISTRY_AUTH_HTPASSWD_PATH"] == f"{mount['mountPath']}/htpasswd"
+    assert "REGISTRY_AUTH" not in {e["name"] for e in serving()[1]["spec"]["template"]["spec"]["containers"][0]["env"]}
 
 
 def test_the_servers_service_leads_to_its_pods() -> None:

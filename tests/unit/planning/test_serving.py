@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server of a cache: there where the cache is Available, public and wants one, and nowhere else."""
+"""The server of a cache: there where the cache is Available and somebody may use one, and nowhere else."""
 
 from __future__ import annotations
 
@@ -119,8 +119,8 @@ def test_one_on_its_way_out_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize(("what", "because"), [
-    (spec(serve=False), Because.NOT_WANTED), (PRIVATE, Because.PRIVATE),
-], ids=["not wanted", "private"])
+    (spec(serve=False), Because.NOT_WANTED), (PRIVATE, Because.NOBODY_ADMITTED),
+], ids=["not wanted", "for nobody"])
 def test_one_that_is_not_to_be_is_removed(what: Any, because: Because) -> None:
     facts = replace(complete(server()), pull_secrets=(pull_secret(),))
     facts = replace(facts, cache=replace(facts.cache, spec=what))
@@ -129,6 +129,36 @@ def test_one_that_is_not_to_be_is_removed(what: Any, because: Because) -> None:
     assert (served(done), deleted(done)) == ([], BOTH[::-1])
     assert words(done)
     assert (planned(replace(facts, server=Server())).delete, planned(replace(facts, server=Server())).serve) == ((), ())
+
+
+@pytest.mark.parametrize("more", [
+    {"allowed_namespaces": {"names": ("team-a",)}}, {"warm_nodes": {}},
+], ids=["for a namespace", "for nodes"])
+def test_one_that_is_not_for_everybody_asks_for_a_password(more: dict[str, Any]) -> None:
+    private = spec(building_config={"image_pull_secrets": ("team-a:regcred",)}, **more)
+
+    def facts(found: Server) -> Observed:
+        given = replace(complete(found), pull_secrets=(pull_secret(),))
+        return replace(given, cache=replace(given.cache, spec=private))
+
+    open_to_all = planned(facts(server()))
+    assert served(open_to_all) == BOTH[1:], "an open server of before is replaced"
+    assert told(open_to_all) == ("False", Because.SERVER_PENDING)
+    done = planned(facts(server(password=True)))
+    assert served(done) == []
+    assert told(done) == ("True", Because.SERVING)
+
+
+def test_whose_it_is_is_told() -> None:
+    assert words(planned(complete(server()))) == "For all namespaces"
+
+
+def test_by_default_it_is_for_the_namespace_whose_secret_pulled_it() -> None:
+    facts = replace(complete(server(password=True)), pull_secrets=(pull_secret(),))
+    images = tuple(i.model_copy(update={"pull_secret": "team-a:regcred"}) for i in facts.cache.status.images)
+    told_before = facts.cache.status.model_copy(update={"images": images})
+    done = planned(replace(facts, cache=replace(facts.cache, spec=PRIVATE, status=told_before)))
+    assert (told(done), words(done)) == (("True", Because.SERVING), "For 1 namespace (team-a)")
 
 
 OLD = timedelta(days=30)

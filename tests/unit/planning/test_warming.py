@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.imagecache import AttemptState, OnExpiry, Phase
 from imagecache_operator.api.warming import WarmNodesStatus
+from imagecache_operator.planning.children.applied import version
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import Observed, Server, Warmer
+from imagecache_operator.planning.observed import Observed, PullSecret, Server, Warmer, WarmerSecret
 from imagecache_operator.planning.reporting import not_served, not_warmed, refused
 
 from .facts import (
@@ -21,6 +25,7 @@ from .facts import (
     CLAIM,
     IMAGES,
     NOW,
+    PASSWORD,
     SERVER,
     SETTINGS,
     WARMER,
@@ -153,10 +158,7 @@ def test_none_begins_before_the_server_answers_and_one_that_is_there_stays_as_it
     assert planned(other).status.warm_nodes == numbers(3, 3)
 
 
-@pytest.mark.parametrize("what", [
-    spec(), spec(warm_nodes={}, serve=False),
-    spec(warm_nodes={}, building_config={"image_pull_secrets": ("team-a:regcred",)}),
-], ids=["not wanted", "not served", "private"])
+@pytest.mark.parametrize("what", [spec(), spec(warm_nodes={}, serve=False)], ids=["not wanted", "not served"])
 def test_one_that_is_not_to_be_is_removed(what: Any) -> None:
     facts = replace(complete(warmer(), spec=what), pull_secrets=(pull_secret(),))
     done = planned(facts)
@@ -164,6 +166,53 @@ def test_one_that_is_not_to_be_is_removed(what: Any) -> None:
     if what.warm_nodes is not None:
         assert told(done)[:2] == ("False", Because.NOT_SERVED)
     assert deleted(planned(replace(facts, warmer=warmer(deleting=True))))[:1] != ITSELF
+
+
+def private(*secrets: PullSecret, **fields: Any) -> Observed:
+    """A complete cache, whose first image was pulled with a Secret, and that wants its images everywhere."""
+    first, second = available().images
+    images = (first.model_copy(update={"pull_secret": "team-a:regcred"}), second)
+    listed = tuple(secret.reference for secret in secrets)
+    return replace(complete(
+        status=available(images=images), spec=spec(warm_nodes={}, building_config={"image_pull_secrets": listed}),
+        serving=server(password=True),
+    ), pull_secrets=secrets, **fields)
+
+
+def test_private_images_are_pulled_with_what_they_need_and_no_more() -> None:
+    used, idle = pull_secret("team-a:regcred", match="docker.io/library"), pull_secret("team-a:idle")
+    secret, daemon_set = planned(private(used, idle)).warm
+    assert (secret["type"], secret["metadata"]["namespace"]) == ("kubernetes.io/dockerconfigjson", SETTINGS.namespace)
+    auths = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
+    assert auths == {"docker.io/library": {"username": "ann", "password": PASSWORD}}
+    assert [s["name"] for s in daemon_set["spec"]["template"]["spec"]["imagePullSecrets"]] == [
+        names.ACCESS_SECRET, secret["metadata"]["name"],
+    ]
+    assert PASSWORD not in json.dumps([secret["metadata"], daemon_set])
+
+
+def test_public_images_need_no_credentials() -> None:
+    daemon_set, = planned(complete()).warm
+    assert daemon_set["spec"]["template"]["spec"]["imagePullSecrets"] == []
+
+
+def test_a_changed_secret_is_copied_again_and_one_that_is_gone_is_forgotten() -> None:
+    used = pull_secret("team-a:regcred", match="docker.io/library")
+    secret, daemon_set = planned(private(used)).warm
+    copy = WarmerSecret(secret["metadata"]["name"], version(secret))
+    there: dict[str, Any] = {"warmer": warmer(version=version(daemon_set)), "warmer_secrets": (copy,)}
+    assert warmed(planned(private(used, **there))) == []
+    changed = planned(private(replace(used, version="another"), **there))
+    assert warmed(changed) == [f"Secret/{copy.name}"], "nothing is pulled anew for it"
+    gone = planned(private(replace(used, credentials=(), problem=Because.SECRET_NOT_FOUND), **there))
+    assert (warmed(gone), deleted(gone)[:1]) == (ITSELF, [f"Secret/{copy.name}"])
+    unknown = planned(private(replace(used, credentials=(), version=None), **there))
+    assert (warmed(unknown), deleted(unknown)) == ([], []), "who cannot look changes nothing"
+
+
+def test_credentials_are_kept_only_while_nodes_are_kept_warm() -> None:
+    facts = replace(complete(warmer(), spec=spec()), warmer_secrets=(WarmerSecret("imc-1-warmer"),))
+    assert deleted(planned(facts))[:2] == [*ITSELF, "Secret/imc-1-warmer"]
 
 
 @pytest.mark.parametrize("facts", [

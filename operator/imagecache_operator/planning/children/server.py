@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.planning.children import owner, restricted
+from imagecache_operator.planning.children import access, owner, restricted
 from imagecache_operator.planning.children.applied import versioned
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
@@ -22,14 +22,26 @@ CONFIG_MAP = "imagecache-server"
 CONFIG_FOLDER = "/etc/imagecache/server"
 CONFIG_KEY = "config.yml"
 
-_PROBE = {"httpGet": {"path": "/v2/", "port": PORT}}
+# Answered to everybody, and only while the volume can be read.
+_PROBE = {"httpGet": {"path": "/", "port": PORT}}
+
+PASSWORDS_FOLDER = "/etc/imagecache/passwords"
+# What distribution's configuration says otherwise, said here, so that one ConfigMap is enough.
+_ASK_FOR_PASSWORD = (
+    {"name": "REGISTRY_AUTH", "value": "htpasswd"},
+    {"name": "REGISTRY_AUTH_HTPASSWD_REALM", "value": "ImageCache"},
+    {"name": "REGISTRY_AUTH_HTPASSWD_PATH", "value": f"{PASSWORDS_FOLDER}/{access.HTPASSWD_KEY}"},
+)
 
 
-def manifests(cache: Cache, home_uid: str, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+def manifests(
+    cache: Cache, home_uid: str, settings: Settings, *, password: bool,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The Service and the Deployment, in the order in which they are applied: where ports are forbidden or used up,
-    no Pod is started that nobody could reach."""
+    no Pod is started that nobody could reach. `password`: it answers only whoever has one."""
     return (
-        versioned(_service(cache, home_uid, settings.namespace)), versioned(_deployment(cache, home_uid, settings)),
+        versioned(_service(cache, home_uid, settings.namespace)),
+        versioned(_deployment(cache, home_uid, settings, password=password)),
     )
 
 
@@ -57,7 +69,7 @@ def _service(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def _deployment(cache: Cache, home_uid: str, settings: Settings) -> dict[str, Any]:
+def _deployment(cache: Cache, home_uid: str, settings: Settings, *, password: bool) -> dict[str, Any]:
     labels = names.child_labels(names.COMPONENT_SERVER, home_uid, cache.uid)
     return {
         "apiVersion": "apps/v1",
@@ -75,13 +87,17 @@ def _deployment(cache: Cache, home_uid: str, settings: Settings) -> dict[str, An
                     "labels": {**labels, "sidecar.istio.io/inject": "false"},
                     "annotations": {names.ANNOTATION_CACHE_NAME: cache.name, "linkerd.io/inject": "disabled"},
                 },
-                "spec": _pod(names.volume_name(home_uid, cache.uid), settings.server_image),
+                "spec": _pod(
+                    names.volume_name(home_uid, cache.uid), settings.server_image,
+                    names.server_name(home_uid, cache.uid) if password else None,
+                ),
             },
         },
     }
 
 
-def _pod(claim: str, image: str) -> dict[str, Any]:
+def _pod(claim: str, image: str, passwords: str | None) -> dict[str, Any]:
+    """`passwords`: the Secret with the htpasswd file. The Pod waits for it: a server without one would be open."""
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -94,7 +110,7 @@ def _pod(claim: str, image: str) -> dict[str, Any]:
             "imagePullPolicy": "IfNotPresent",
             "args": ["serve", f"{CONFIG_FOLDER}/{CONFIG_KEY}"],
             # Without it, distribution looks for a collector of traces on its own host, and complains.
-            "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}],
+            "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}, *(_ASK_FOR_PASSWORD if passwords else ())],
             "ports": [{"name": "registry", "containerPort": PORT, "protocol": "TCP"}],
             "readinessProbe": {**_PROBE, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
             "livenessProbe": {**_PROBE, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
@@ -104,10 +120,12 @@ def _pod(claim: str, image: str) -> dict[str, Any]:
             "volumeMounts": [
                 {"name": "cache", "mountPath": names.VOLUME_PATH, "readOnly": True},
                 {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True},
+                *([{"name": "passwords", "mountPath": PASSWORDS_FOLDER, "readOnly": True}] if passwords else ()),
             ],
         }],
         "volumes": [
             {"name": "cache", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}},
             {"name": "config", "configMap": {"name": CONFIG_MAP}},
+            *([{"name": "passwords", "secret": {"secretName": passwords}}] if passwords else ()),
         ],
     }

@@ -11,7 +11,7 @@ has a container of its own, so that one that cannot be had does not hide the oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from imagecache_operator import names
@@ -26,9 +26,10 @@ MOUNT_PATH = "/image"
 
 def manifest(
     cache: Cache, nodes: WarmNodes, images: Mapping[str, str | None], home_uid: str, settings: Settings,
+    pull_secrets: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The DaemonSet. `images`: each reference as the spec has it, with that of its carrier at the cache's server, or
-    None for an image that has no layers."""
+    None for an image that has no layers. `pull_secrets`: names of Secrets, for the server and for registries."""
     labels = names.child_labels(names.COMPONENT_WARMER, home_uid, cache.uid)
     # Without the labels of children: there may be one on each of a thousand nodes, and what matters of them is in the
     # DaemonSet's status. So their changes wake nobody.
@@ -57,13 +58,15 @@ def manifest(
                         "linkerd.io/inject": "disabled",
                     },
                 },
-                "spec": _pod(nodes, images, settings.warmer_image),
+                "spec": _pod(nodes, images, settings.warmer_image, pull_secrets),
             },
         },
     })
 
 
-def _pod(nodes: WarmNodes, images: Mapping[str, str | None], program: str) -> dict[str, Any]:
+def _pod(
+    nodes: WarmNodes, images: Mapping[str, str | None], program: str, pull_secrets: Sequence[str],
+) -> dict[str, Any]:
     volumes: list[dict[str, Any]] = []
     for number, (image, carrier) in enumerate(images.items()):
         if carrier is not None:
@@ -72,6 +75,7 @@ def _pod(nodes: WarmNodes, images: Mapping[str, str | None], program: str) -> di
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
+        "imagePullSecrets": [{"name": name} for name in pull_secrets],
         "terminationGracePeriodSeconds": 1,
         # What a cache holds is for Linux; a DaemonSet would reach other nodes too.
         "nodeSelector": {"kubernetes.io/os": "linux", **(nodes.node_selector or {})},
