@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's part about starts: one Deployment on a cold node from a slow registry, the same from the cache, and both
-where the layers are there. Called by `__main__`."""
+"""The demo's part about starts: one Deployment on a cold node from a slow registry, the same from the cache, both
+where the layers are there, and on a warm node without any registry. Called by `__main__`."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def show(console: Console, step: Callable[[str], None], demo: Cache, upstream: U
     slow_link.start(kube.cluster, SLOW_HOST, upstream.host, PORT, LINK)
     kube.cluster.trust_registry(f"{SLOW_HOST}:{PORT}", upstream.ca_pem.decode())
 
-    def once(deployment: Object, what: str, *, cold: bool) -> str:
+    def once(deployment: Object, what: str, *, cold: bool = False, has: str = "has its layers") -> str:
         pods.remove(kube, deployment)
-        step(f"It starts {what} on {node}, which {'has nothing of it' if cold else 'has its layers'}")
+        step(f"It starts {what} on {node}, which {'has nothing of it' if cold else has}")
         if cold:
             cold_node.forget(kube.cluster, node, cold_node.FROM_TESTS, [image.own.diff_ids])
         seconds = pods.start(kube, deployment)
@@ -52,11 +52,25 @@ def show(console: Console, step: Callable[[str], None], demo: Cache, upstream: U
 
     registry, from_cache = f"from a registry at {LINK / 1e6:.0f} MB/s", "from the cache"
     cold = once(plain, registry, cold=True), once(asking, from_cache, cold=True)
-    warm = once(plain, registry, cold=False), once(asking, from_cache, cold=False)
+    there = once(plain, registry), once(asking, from_cache)
+    pods.remove(kube, asking)
+    step(f"spec.warmNodes: {node} gets every image of the cache, and keeps it")
+    _keep_warm(demo, node)
+    slow_link.stop(kube.cluster, SLOW_HOST)
+    warm = once(plain, "with its registry switched off", has="is kept warm")
     table = Table("kubectl create → running", registry, from_cache)
     table.add_row("cold node", *cold)
-    table.add_row("layers on the node", *warm)
+    table.add_row("layers on the node", *there)
+    table.add_row("warm node, no registry", warm, "")
     console.print(table)
+
+
+def _keep_warm(demo: Cache, node: str) -> None:
+    """Returns when the node has every image of the cache."""
+    spec = {"warmNodes": {"nodeSelector": {"kubernetes.io/hostname": node}}}
+    kubectl, it = demo.kube.cluster.kubectl, f"imagecache/{demo.name}"
+    kubectl("patch", it, "--type=merge", "-p", json.dumps({"spec": spec}))
+    kubectl("wait", "--for=condition=Warm", it, "--timeout=120s")
 
 
 def _match(cluster: Cluster, manifest: Object) -> str:
