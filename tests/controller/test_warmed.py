@@ -7,7 +7,7 @@ import pytest
 from imagecache_operator import names
 from imagecache_operator.cluster.api import Object, Unavailable
 
-from .world import World
+from .world import PULL_SECRET, World
 
 
 def warm(**nodes: object) -> World:
@@ -168,3 +168,30 @@ def test_killed_before_or_after_any_write_nodes_become_warm() -> None:
             world.delete("ml")
             world.run(lambda world=world: world.is_gone("ml"))  # type: ignore[misc]
             assert world.children() == []
+
+
+def test_credentials_of_private_images_live_as_long_as_the_warmer() -> None:
+    world = three_nodes()
+    world.make_pull_secret()
+    world.make("ml", warmNodes={}, buildingConfig={"imagePullSecrets": [PULL_SECRET]})
+    world.run(lambda: told(world) == ("True", "NodesWarm"))
+    world.settle()
+    world.memory.edit(names.KIND, "ml", lambda o: [i.update(pullSecret=PULL_SECRET) for i in o["status"]["images"]])
+    world.settle()
+    name, = world.children("warmer-credentials")
+    pull_secrets = [s["name"] for s in only(world)["spec"]["template"]["spec"]["imagePullSecrets"]]
+    assert pull_secrets == [names.ACCESS_SECRET, name]
+    writes = world.api.writes
+    world.one_pass("ml")
+    assert world.api.writes == writes
+
+    copy = world.memory.get("Secret", name, names.NAMESPACE) or {}
+    world.make_pull_secret("another password")
+    world.settle()
+    changed = world.memory.get("Secret", name, names.NAMESPACE) or {}
+    assert changed["data"] != copy["data"]
+    assert changed["metadata"]["uid"] == copy["metadata"]["uid"]
+
+    edit_spec(world, warmNodes=None)
+    world.settle()
+    assert world.children("warmer-credentials") == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from imagecache_operator import names
 from imagecache_operator.cluster import reading
-from imagecache_operator.planning.observed import Warmer
+from imagecache_operator.planning.observed import Warmer, WarmerSecret
 
 
 def daemon_set(status: Any = None, **meta: Any) -> Any:
@@ -44,3 +44,9 @@ def test_one_that_goes_and_one_that_somebody_else_made() -> None:
     assert going.deleting
     other = reading.warmer([{"metadata": {"name": "w"}}])
     assert other == Warmer("w")
+
+
+def test_credentials_are_told_apart_by_what_they_were_made_from() -> None:
+    secret = {"metadata": {"name": "s", "annotations": {names.ANNOTATION_MANIFEST: "v2"}}}
+    assert reading.warmer_secret(secret) == WarmerSecret("s", "v2")
+    assert reading.warmer_secret({"metadata": {"name": "s"}}) == WarmerSecret("s", "")
