@@ -19,6 +19,7 @@ from imagecache_operator.cluster.client import Client
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.reconciler import Reconciler
+from imagecache_operator.names import ACCESS_SECRET
 from imagecache_operator.planning.webhook import LOOK_AGAIN, SERVER_LIFETIME
 from imagecache_operator.settings import Settings
 from kubernetes import client, config
@@ -65,8 +66,8 @@ def credentials(kube: Kube) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog:
     """The log, after two whole lives: the operator starts; the webhook's certificate is renewed, injection is turned
-    off and on; a cache is built, with credentials, and expires; one without them is served, warms nodes, and is
-    deleted."""
+    off and on; a cache is built, with credentials, and expires; one without them is served to one namespace, warms
+    nodes, is served to two, and is deleted."""
     kube.operator_is_back(kube.kill_operator())
     _injection_in_all_its_moods(kube)
     cache = Cache(kube, "e2e-rights")
@@ -80,9 +81,12 @@ def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog
     finally:
         cache.delete()
     served = Cache(kube, "e2e-rights-served")
-    served.apply([upstream.reference("base/tools:1.0")], {"warmNodes": {}})
+    images = [upstream.reference("base/tools:1.0")]
     try:
-        until(lambda: served.condition("Warm").get("status") == "True", "the cache is served, and nodes are warm", 90)
+        served.apply(images, {"warmNodes": {}, "allowedNamespaces": {"names": ["default"]}})
+        until(lambda: served.condition("Warm").get("status") == "True", "the cache is served, and nodes are warm", 120)
+        served.apply(images, {"warmNodes": {}, "allowedNamespaces": {"names": ["default", "kube-public"]}})
+        until(lambda: bool(kube.get("secret", ACCESS_SECRET, "kube-public")), "another namespace may use it", 30)
     finally:
         served.delete()
     return AuditLog(kube.cluster.audit_log)
