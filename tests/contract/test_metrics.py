@@ -10,7 +10,7 @@ import pytest
 from imagecache_operator import exposition
 from imagecache_operator.admission.counters import Counters as OfTheWebhook
 from imagecache_operator.controller.counters import Counters as OfTheOperator
-from imagecache_operator.planning.matching import Missed
+from imagecache_operator.planning.offers import Missed
 from prometheus_client import CollectorRegistry
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "reference" / "metrics.md").read_text()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from imagecache_operator.planning.injection import Injection, Result
-from imagecache_operator.planning.matching import Missed
+from imagecache_operator.planning.offers import Missed
 
 # Seconds. An answer takes about a millisecond; after two seconds the API server does not wait any more.
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)

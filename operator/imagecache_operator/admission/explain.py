@@ -16,7 +16,8 @@ from imagecache_operator.admission.workloads import InvalidFile, Workload, workl
 from imagecache_operator.api.text import printable
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Api, ClusterError, Rejected
-from imagecache_operator.planning.matching import Candidate, Match, Offer, match, offer, wish
+from imagecache_operator.planning.matching import Candidate, Match, match, wish
+from imagecache_operator.planning.offers import Offer, offer
 from imagecache_operator.planning.wording import size
 
 DEFAULT_NAMESPACE = "default"

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.api.text import printable
 from imagecache_operator.planning.injection import Injection, inject
-from imagecache_operator.planning.matching import Offer, match
+from imagecache_operator.planning.matching import match
+from imagecache_operator.planning.offers import Offer
 
 API_VERSION = "admission.k8s.io/v1"
 

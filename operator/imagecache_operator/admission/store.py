@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Object, Objects
-from imagecache_operator.planning.matching import Offer, offer
+from imagecache_operator.planning.offers import Offer, offer
 
 
 class Store:

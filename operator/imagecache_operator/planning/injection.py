@@ -16,7 +16,8 @@ from typing import Any
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.api.text import printable
-from imagecache_operator.planning.matching import VOLUME_PREFIX, CachedImage, Candidate, Match, Missed
+from imagecache_operator.planning.matching import VOLUME_PREFIX, Candidate, Match
+from imagecache_operator.planning.offers import CachedImage, Missed
 from imagecache_operator.planning.wording import counted
 
 Operation = dict[str, Any]

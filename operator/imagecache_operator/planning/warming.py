@@ -15,8 +15,8 @@ from imagecache_operator.planning.children import warmer, warmer_credentials
 from imagecache_operator.planning.children.applied import version
 from imagecache_operator.planning.decision import Decision, Manifest, ObjectRef
 from imagecache_operator.planning.injection import reference
-from imagecache_operator.planning.matching import cached_image
 from imagecache_operator.planning.observed import Warmer
+from imagecache_operator.planning.offers import cached_image
 from imagecache_operator.planning.serving import rule_of
 from imagecache_operator.planning.view import View
 from imagecache_operator.planning.wording import counted

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from imagecache_operator import names
 from imagecache_operator.admission.review import UnreadableReview, answer
 from imagecache_operator.cluster import reading
-from imagecache_operator.planning.matching import Offer, offer
+from imagecache_operator.planning.offers import Offer, offer
 
 from tests.unit.planning import json_patch
 from tests.unit.planning.offers import TRAIN, cache, pod

@@ -14,7 +14,8 @@ from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.cluster import reading
 from imagecache_operator.planning.injection import Injection, Result, inject
-from imagecache_operator.planning.matching import Missed, match, offer
+from imagecache_operator.planning.matching import match
+from imagecache_operator.planning.offers import Missed, offer
 
 from tests.unit.planning import json_patch
 from tests.unit.planning.offers import ADDRESS, GIB, TRAIN, cache, digest, image, pod

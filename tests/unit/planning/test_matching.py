@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.cluster import reading
-from imagecache_operator.planning.matching import MIRROR, MOST_PULLS, Match, Missed, match, offer
+from imagecache_operator.planning.matching import MIRROR, MOST_PULLS, Match, match
+from imagecache_operator.planning.offers import Missed, offer
 
 from tests.unit.planning.offers import GIB, TRAIN, cache, digest, image, pod, served
 
