@@ -3,7 +3,7 @@
 
 For what a real one does only when it is in trouble: versions that are too old, watches that break off in the middle of
 a line; and for programs that need no more of a cluster. Watches are chunked like the real ones. When the script is
-over, the last list stays, and watches stay open.
+over, the last list stays, and watches stay open. Beside them it has namespaces, of which nothing new ever happens.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def watched(*events: bytes, cut: bool = False) -> Answer:
 @dataclass
 class ScriptedApi:
     """`lists` and `watches` are answered in this order; `asked` are the versions that watches began from, `selectors`
-    and `accepted` what all of them selected and accepted. `namespaces` are their labels by name."""
+    what all of them selected, `accepted` what these and lists accepted. `namespaces` are their labels by name; nobody
+    may read those in `forbidden`. `instead` is the answer to a list of them, where there is one."""
 
     lists: list[Answer]
     watches: list[Answer]
@@ -56,6 +57,8 @@ class ScriptedApi:
     selectors: set[str] = field(default_factory=set)
     accepted: set[str] = field(default_factory=set)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    forbidden: set[str] = field(default_factory=set)
+    instead: Answer | None = None
     over: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -72,9 +75,17 @@ class ScriptedApi:
         })
 
     def namespace(self, name: str) -> Answer:
+        if name in self.forbidden:
+            return Answer(403, {"message": f'namespaces "{name}" is forbidden: User "ann" cannot get resource'})
         if name not in self.namespaces:
             return Answer(404, {"message": f'namespaces "{name}" not found'})
-        return Answer(body={"metadata": {"name": name, "labels": self.namespaces[name]}})
+        return Answer(body=self._namespace(name))
+
+    def all_namespaces(self) -> Answer:
+        return self.instead or listed("1", *map(self._namespace, self.namespaces))
+
+    def _namespace(self, name: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "uid": f"uid-of-{name}", "labels": self.namespaces[name]}}
 
     def next_list(self) -> Answer:
         return self.lists.pop(0) if len(self.lists) > 1 else self.lists[0]
@@ -96,12 +107,14 @@ def running(lists: list[Answer], *watches: Answer) -> Iterator[ScriptedApi]:
             if path.startswith("/api/v1/namespaces/"):
                 self._whole(script.namespace(path.rpartition("/")[2]))
                 return
+            namespaces = path == "/api/v1/namespaces"
+            if not namespaces:
+                script.accepted.add(self.headers["Accept"])
             if "watch" not in query:
-                self._whole(script.next_list())
+                self._whole(script.all_namespaces() if namespaces else script.next_list())
                 return
             script.selectors.update(query.get("labelSelector", [""]))
-            script.accepted.add(self.headers["Accept"])
-            answer = script.next_watch(query["resourceVersion"][0])
+            answer = None if namespaces else script.next_watch(query["resourceVersion"][0])
             if answer is not None and answer.status != 200:
                 self._whole(answer)
                 return

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""List and watch through the real client, against an API server in all kinds of trouble."""
+"""List and watch, of objects and of their metadata, through the real client, against an API server in all kinds of
+trouble."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
@@ -50,41 +51,48 @@ class Told:
         assert arrived, (self.lists, self.state)
 
 
-@contextmanager
-def followed(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
-    told = Told()
-
-    def follow(stop: threading.Event) -> None:
-        watching.follow(Client(api.configuration, 1), names.KIND, told, stop)
-
-    with in_a_thread(api, monkeypatch, follow):
-        yield told
+Followed = Callable[[ScriptedApi], AbstractContextManager[Told]]
 
 
-def test_events_follow_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=[watching.follow, watching.follow_metadata])
+def followed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Followed:
+    @contextmanager
+    def run(api: ScriptedApi) -> Iterator[Told]:
+        told = Told()
+
+        def follow(stop: threading.Event) -> None:
+            request.param(Client(api.configuration, 1), names.KIND, told, stop)
+
+        with in_a_thread(api, monkeypatch, follow):
+            yield told
+
+    return run
+
+
+def test_events_follow_the_list(followed: Followed) -> None:
     events = watched(
         event("ADDED", obj("b", "11")), event("MODIFIED", obj("a", "12")), event("DELETED", obj("b", "13")),
         event("ADDED", obj("c", "14")),
     )
-    with running([listed("10", obj("a", "1"))], events) as api, followed(api, monkeypatch) as told:
+    with running([listed("10", obj("a", "1"))], events) as api, followed(api) as told:
         told.wait(a="12", c="14")
         assert api.asked[0] == "10"
 
 
-def test_a_watch_that_ends_is_taken_up_where_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_that_ends_is_taken_up_where_it_ended(followed: Followed) -> None:
     with running(
         [listed("10", obj("a", "1"))],
         watched(event("MODIFIED", obj("a", "12"))), watched(), watched(event("BOOKMARK", {"metadata": {
             "resourceVersion": "20"}})), watched(event("MODIFIED", obj("a", "21"))),
-    ) as api, followed(api, monkeypatch) as told:
+    ) as api, followed(api) as told:
         told.wait(a="21")
         assert api.asked[:4] == ["10", "12", "12", "20"]
 
 
-def test_lines_come_in_any_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_come_in_any_pieces(followed: Followed) -> None:
     whole = event("ADDED", obj("ü", "11")) + b"\n" + event("ADDED", obj("b", "12"))
     pieces = watched(*(whole[n:n + 7] for n in range(0, len(whole), 7)))
-    with running([listed("10")], pieces) as api, followed(api, monkeypatch) as told:
+    with running([listed("10")], pieces) as api, followed(api) as told:
         told.wait(ü="11", b="12")
 
 
@@ -102,20 +110,39 @@ TROUBLE = {
 
 
 @pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
-def test_after_trouble_everything_is_listed_again(trouble: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_trouble_everything_is_listed_again(trouble: Answer, followed: Followed) -> None:
     with running(
         [listed("10", obj("a", "1"), obj("gone", "2")), listed("30", obj("a", "25"))], trouble,
         watched(event("MODIFIED", obj("a", "31"))),
-    ) as api, followed(api, monkeypatch) as told:
+    ) as api, followed(api) as told:
         told.wait(lists=2, a="31")
         assert api.asked[:2] == ["10", "30"]
 
 
-def test_while_nothing_can_be_listed_the_last_state_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_nothing_can_be_listed_the_last_state_holds(followed: Followed) -> None:
     ill = Answer(500, {"message": "ill"})
     with running(
         [listed("10", obj("a", "1")), ill, ill, Answer(401, {}), Answer(200, "no list"), listed("40", obj("a", "40"))],
         watched(event("ERROR", GONE)),
-    ) as api, followed(api, monkeypatch) as told:
+    ) as api, followed(api) as told:
         told.wait(lists=2, a="40")
         assert len(api.lists) == 1, "each of the others was asked for"
+
+
+def test_only_metadata_is_asked_for_where_that_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = obj("a", "1")
+    first["metadata"]["managedFields"] = [{"manager": "kubectl"}]
+    with running([listed("10", first)], watched(event("MODIFIED", obj("a", "12")))) as api:
+        assert Client(api.configuration, 1).list_metadata_versioned(names.KIND) == ([obj("a", "1")], "10")
+        told = Told()
+
+        def follow(stop: threading.Event) -> None:
+            watching.follow_metadata(Client(api.configuration, 1), names.KIND, told, stop)
+
+        with in_a_thread(api, monkeypatch, follow):
+            told.wait(a="12")
+        assert api.accepted == {
+            f"application/json;as={what};v=v1;g=meta.k8s.io"
+            for what in ("PartialObjectMetadata", "PartialObjectMetadataList")
+        }
+        assert not api.selectors - {""}

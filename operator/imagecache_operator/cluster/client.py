@@ -59,14 +59,21 @@ class Client:
         """All objects of a kind, and the version of the list: `watch` tells what happens after it."""
         return self._pages(kind, None, [], "application/json")
 
+    def list_metadata_versioned(self, kind: str) -> tuple[Objects, str]:
+        """The same with nothing but each object's metadata."""
+        return self._pages(kind, None, [], _METADATA)
+
     def watch(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
         """What happens to a kind after `version`, for so many seconds: (type, object), with the API server's types
         ADDED, MODIFIED, DELETED, BOOKMARK, and ERROR with a Status. Raises a ClusterError like every other call."""
         return self._watch(kind, version, seconds, "application/json", [])
 
-    def watch_metadata(self, kind: str, version: str, seconds: int, selector: str) -> Iterator[tuple[str, Object]]:
+    def watch_metadata(
+        self, kind: str, version: str, seconds: int, selector: str | None = None,
+    ) -> Iterator[tuple[str, Object]]:
         """The same of those that the label selector finds, with nothing but each object's metadata."""
-        return self._watch(kind, version, seconds, _ONE_METADATA, [("labelSelector", selector)])
+        more = [("labelSelector", selector)] if selector else []
+        return self._watch(kind, version, seconds, _ONE_METADATA, more)
 
     def _watch(
         self, kind: str, version: str, seconds: int, accept: str, more: Sequence[tuple[str, str]],
@@ -104,7 +111,11 @@ class Client:
                 "GET", RESOURCES[kind].path(namespace), query=query + more, missing_is_fine=False, accept=accept,
             )
             page = _json(body)
-            items += page.get("items") or []
+            found: Objects = page.get("items") or []
+            for obj in found if accept == _METADATA else ():
+                # The larger part of metadata, and nobody reads it: of ten thousand namespaces, 36 MB of memory.
+                obj["metadata"].pop("managedFields", None)
+            items += found
             meta = page.get("metadata") or {}
             token = meta.get("continue") or ""
             if not token:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps somebody told of all objects of a kind (`follow`: a list, then a watch, then again), or of those that are new
-(`follow_new`: nothing is listed, and nothing is kept).
+"""Keeps somebody told of all objects of a kind (`follow`, and `follow_metadata` where metadata is enough: a list, then
+a watch, then again), or of those that are new (`follow_new`: nothing is listed, and nothing is kept).
 
-For programs that answer at once and may not ask the API server for each answer: `admission/webhook.py` runs `follow` in
-a thread. The operator itself has kopf for this, but for the Pods of other people: `controller/pods.py`.
+For programs that answer at once and may not ask the API server for each answer: `admission/webhook.py` runs the first
+two in threads. The operator itself has kopf for this, but for the Pods of other people: `controller/pods.py`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,16 @@ class WatchedMetadata(Protocol):
         """What happens after that version, with nothing but metadata; bookmarks too."""
 
 
+class ListedMetadata(Protocol):
+    """What `follow_metadata` needs of an API server; `client.Client` has it."""
+
+    def list_metadata_versioned(self, kind: str) -> tuple[Objects, str]:
+        """The metadata of all objects, and the version from which to watch."""
+
+    def watch_metadata(self, kind: str, version: str, seconds: int) -> Iterator[tuple[str, Object]]:
+        """What happens after that version, with nothing but metadata."""
+
+
 class Listener(Protocol):
     """Who is told. It is called from the thread that `follow` runs in."""
 
@@ -57,13 +67,25 @@ class Listener(Protocol):
 
 def follow(api: Watched, kind: str, listener: Listener, stop: threading.Event) -> None:
     """Runs until `stop`. While the API server cannot be reached nobody is told anything: the last state holds."""
+    _follow(kind, api.list_versioned, api.watch, listener, stop)
+
+
+def follow_metadata(api: ListedMetadata, kind: str, listener: Listener, stop: threading.Event) -> None:
+    """The same with nothing but each object's metadata."""
+    _follow(kind, api.list_metadata_versioned, api.watch_metadata, listener, stop)
+
+
+def _follow(
+    kind: str, listed: Callable[[str], tuple[Objects, str]],
+    watched: Callable[[str, str, int], Iterator[tuple[str, Object]]], listener: Listener, stop: threading.Event,
+) -> None:
     failures = 0
     while not stop.is_set():
         try:
-            objects, version = api.list_versioned(kind)
+            objects, version = listed(kind)
             listener.replace(objects)
             while not stop.is_set():
-                version = _watch(api, kind, version, listener, stop)
+                version = _to_its_end(watched(kind, version, WATCH_SECONDS), version, listener, stop)
                 failures = 0
                 # A server that ends each watch at once is not asked without a pause. What happens now is told later.
                 stop.wait(PAUSES[0])
@@ -113,9 +135,11 @@ class _TooOld(Unavailable):
     """The server does not know the version any more: only a list helps."""
 
 
-def _watch(api: Watched, kind: str, version: str, listener: Listener, stop: threading.Event) -> str:
-    """One watch, to its end. The version it has come to."""
-    for event, obj in api.watch(kind, version, WATCH_SECONDS):
+def _to_its_end(
+    watch: Iterator[tuple[str, Object]], version: str, listener: Listener, stop: threading.Event,
+) -> str:
+    """One watch. The version it has come to."""
+    for event, obj in watch:
         if stop.is_set():
             break
         _raise_error(event, obj)
