@@ -77,7 +77,7 @@ def webhook(certificates: Path, port: int, metrics_port: int, log_level: str) ->
 
     logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
     try:
-        run(Client(connections=1), certificates, port, metrics_port)
+        run(Client(connections=2), certificates, port, metrics_port)
     except (ClusterError, OSError) as error:
         raise click.ClickException(str(error)) from None
 

@@ -130,9 +130,10 @@ def test_metrics_are_found_where_they_are_served(rendered: Rendered, name: str, 
     assert annotations == {"prometheus.io/scrape": "true", "prometheus.io/port": str(port)}
 
 
-def test_the_webhook_may_look_at_imagecaches_and_nothing_else(rendered: Rendered) -> None:
+def test_the_webhook_may_look_at_imagecaches_and_namespaces_and_nothing_else(rendered: Rendered) -> None:
     assert rules(rendered, names.WEBHOOK) == [
         ("*", {"apiGroups": [names.GROUP], "resources": [names.PLURAL], "verbs": ["list", "watch"]}),
+        ("*", {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "watch"]}),
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from imagecache_operator import names
+from imagecache_operator.cluster.api import RESOURCES
 from imagecache_operator.planning.children import registration
 from imagecache_operator.planning.webhook import service_names
 
@@ -38,6 +39,20 @@ def container(pod: Any) -> Any:
 
 def test_everything_has_the_names_by_which_the_operator_knows_it(manifests: dict[str, Any]) -> None:
     assert {o["metadata"]["name"] for o in manifests.values()} == {names.WEBHOOK}
+
+
+def test_it_may_watch_what_it_watches_and_nothing_else(manifests: dict[str, Any]) -> None:
+    watched = [RESOURCES[kind] for kind in (names.KIND, "Namespace")]
+    assert manifests["ClusterRole"]["rules"] == [
+        {"apiGroups": [found.group_version.rpartition("/")[0]],
+         "resources": [found.plural], "verbs": ["list", "watch"]}
+        for found in watched
+    ]
+    binding = manifests["ClusterRoleBinding"]
+    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", names.WEBHOOK)
+    account, = binding["subjects"]
+    assert account == {"kind": "ServiceAccount", "name": names.WEBHOOK, "namespace": names.NAMESPACE}
+    assert manifests["Deployment"]["spec"]["template"]["spec"]["serviceAccountName"] == names.WEBHOOK
 
 
 def test_the_registered_service_leads_to_the_pods(manifests: dict[str, Any], container: Any) -> None:

@@ -55,7 +55,7 @@ def events_of(kube: Kube, uid: str) -> list[Object]:
 
 
 def test_a_pod_that_asks_in_vain_says_why_in_four_places(kube: Kube, apply: Callable[[Object], str]) -> None:
-    why = "there is no ImageCache e2e-nowhere"
+    why = f"there is no ImageCache e2e-nowhere for namespace {WHERE}"
     said = apply(pod("e2e-asks-in-vain", "e2e-nowhere", "registry.test:5000/base/tools:1.0"))
     assert f"Warning: starts without an image cache: {why}" in said
     found = kube.get("pod", "e2e-asks-in-vain", WHERE)

@@ -12,11 +12,13 @@ from typing import TextIO
 import click
 
 from imagecache_operator import names
+from imagecache_operator.admission.store import unseen
 from imagecache_operator.admission.workloads import InvalidFile, Workload, workloads
 from imagecache_operator.api.text import printable
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Api, ClusterError, Rejected
 from imagecache_operator.planning.matching import Candidate, Match, match, wish
+from imagecache_operator.planning.observed import Namespace
 from imagecache_operator.planning.offers import Offer, offer
 from imagecache_operator.planning.wording import size
 
@@ -40,13 +42,13 @@ def explain(file: TextIO, namespace: str | None) -> None:
     try:
         api = Client(connections=1)
         offers = [offer(reading.cache(obj)) for obj in api.list(names.KIND)]
-        asking = {n: _asks(api, n) for n in {_namespace(w, namespace) for w in found}}
+        seen = {name: _seen(api, name) for name in sorted({_namespace(w, namespace) for w in found})}
     except ClusterError as error:
         raise click.ClickException(str(error)) from None
     for number, workload in enumerate(found):
         if number:
             click.echo()
-        for line in explained(workload, offers, asking[_namespace(workload, namespace)]):
+        for line in explained(workload, offers, seen[_namespace(workload, namespace)]):
             click.echo(line)
 
 
@@ -54,23 +56,27 @@ def _namespace(workload: Workload, given: str | None) -> str:
     return workload.namespace or given or DEFAULT_NAMESPACE
 
 
-def _asks(api: Api, namespace: str) -> bool:
-    """Whether the namespace asks for its Pods. Not everybody may read namespaces: then it is taken not to."""
+def _seen(api: Api, name: str) -> Namespace:
+    """The namespace as the caller may see it. One that does not exist yet has no labels to read, either."""
     try:
-        found = api.get("Namespace", namespace)
-    except Rejected:
-        return False
-    return ((found or {}).get("metadata", {}).get("labels") or {}).get(names.LABEL_INJECT) == names.AUTO
+        found = api.get("Namespace", name)
+    except Rejected as error:
+        click.echo(
+            f"Namespace {printable(name)} cannot be read: what follows is by its name alone, without its labels "
+            f"({printable(error, 200)}).", err=True,
+        )
+        found = None
+    return reading.namespace(found) if found else unseen(name)
 
 
-def explained(workload: Workload, offers: list[Offer], auto: bool) -> Iterator[str]:
-    """The lines. `auto` as for `match`."""
-    title = printable(workload.title)
+def explained(workload: Workload, offers: list[Offer], namespace: Namespace) -> Iterator[str]:
+    """The lines. Its namespace's label may be what asks."""
+    title, auto = printable(workload.title), namespace.labels.get(names.LABEL_INJECT) == names.AUTO
     if wish(workload.pod, auto) is None:
         yield f"{title}: left alone, nobody asks for a cache."
         yield f"With the annotation {names.ANNOTATION_CACHE}: {names.AUTO} it would be:"
         auto = True
-    decided = match(workload.pod, offers, auto)
+    decided = match(workload.pod, offers, namespace, auto)
     if decided.left_alone:
         yield f"{title}: left alone: {decided.left_alone}"
         return
@@ -80,7 +86,7 @@ def explained(workload: Workload, offers: list[Offer], auto: bool) -> Iterator[s
         yield f"{title}: starts from ImageCache {decided.chosen.offer.cache}"
     yield from _images(decided)
     for loser in decided.losers:
-        yield f"  not {loser.offer.cache}: {loser.loses}"
+        yield f"  not {loser.offer.cache}: {printable(loser.loses, 300)}"
 
 
 def _images(decided: Match) -> Iterator[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +18,7 @@ from imagecache_operator.api.pod import Pod
 from imagecache_operator.api.text import printable
 from imagecache_operator.planning.injection import Injection, inject
 from imagecache_operator.planning.matching import match
+from imagecache_operator.planning.observed import Namespace
 from imagecache_operator.planning.offers import Offer
 
 API_VERSION = "admission.k8s.io/v1"
@@ -47,14 +48,16 @@ class _Review(BaseModel):
     request: _Request
 
 
-def answer(body: bytes, offers: Sequence[Offer] | None, auto: bool) -> tuple[dict[str, Any], str, Injection]:
-    """The answer, one line for the log, and what was decided. `offers` is None while the caches are not known; `auto`
-    as for `match`.
+def answer(
+    body: bytes, offers: Sequence[Offer] | None, namespace: Callable[[str], Namespace], auto: bool,
+) -> tuple[dict[str, Any], str, Injection]:
+    """The answer, one line for the log, and what was decided. `offers` is None while caches or namespaces are not
+    known; `namespace` finds one by its name; `auto` as for `match`.
 
     Raises UnreadableReview, and nothing else.
     """
     request = _parse(body)
-    injection, who = _decide(request, offers, auto)
+    injection, who = _decide(request, offers, namespace, auto)
     response: dict[str, Any] = {"uid": request.uid, "allowed": True}
     if injection.patch:
         response["patchType"] = "JSONPatch"
@@ -74,7 +77,9 @@ def _parse(body: bytes) -> _Request:
         raise UnreadableReview("The body is not JSON.") from None
 
 
-def _decide(request: _Request, offers: Sequence[Offer] | None, auto: bool) -> tuple[Injection, str]:
+def _decide(
+    request: _Request, offers: Sequence[Offer] | None, namespace: Callable[[str], Namespace], auto: bool,
+) -> tuple[Injection, str]:
     """What is done, and to whom."""
     if request.kind.kind != "Pod" or request.operation != "CREATE":
         return Injection((), "left alone: only new Pods can be changed"), "-"
@@ -85,8 +90,8 @@ def _decide(request: _Request, offers: Sequence[Offer] | None, auto: bool) -> tu
     # Pods of a workload have no name yet, only the beginning of it.
     who = printable(pod.metadata.name or f"{pod.metadata.generate_name or ''}*")
     if offers is None:
-        return Injection((), "left alone: the caches are not known yet"), who
-    return inject(pod, match(pod, offers, auto)), who
+        return Injection((), "left alone: caches and namespaces are not known yet"), who
+    return inject(pod, match(pod, offers, namespace(request.namespace), auto)), who
 
 
 def _first(error: ValidationError) -> str:

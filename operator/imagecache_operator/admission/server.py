@@ -50,7 +50,7 @@ def application(store: Store, counters: Counters) -> web.Application:
         auto, body = request.path == names.WEBHOOK_AUTO_PATH, await request.read()
         began = time.perf_counter()
         try:
-            review, words, injection = answer(body, store.offers, auto)
+            review, words, injection = answer(body, store.offers, store.namespace, auto)
         except UnreadableReview as error:
             log.warning("%s", error)
             return web.Response(status=400, text=f"{error}\n")
@@ -60,7 +60,7 @@ def application(store: Store, counters: Counters) -> web.Application:
 
     async def healthz(_: web.Request) -> web.Response:
         if store.offers is None:
-            return web.Response(status=503, text="the caches are not known yet\n")
+            return web.Response(status=503, text="caches and namespaces are not known yet\n")
         return web.Response(text="ok\n")
 
     app = web.Application(client_max_size=LARGEST_BODY)

@@ -39,6 +39,12 @@ class Volume(Model):
     image: ImageSource | None = None
 
 
+class SecretReference(Model):
+    """A Secret of the Pod's namespace, by name."""
+
+    name: str | None = None
+
+
 class OperatingSystem(Model):
     """Of the nodes that the Pod is for."""
 
@@ -46,11 +52,12 @@ class OperatingSystem(Model):
 
 
 class PodSpec(Model):
-    """`volumes` is None where there is no such field (or null)."""
+    """Lists are None where there is no such field (or null)."""
 
     init_containers: tuple[Container, ...] | None = None
     containers: tuple[Container, ...] | None = None
     volumes: tuple[Volume, ...] | None = None
+    image_pull_secrets: tuple[SecretReference, ...] | None = None
     os: OperatingSystem | None = None
     runtime_class_name: str | None = None
 

@@ -4,7 +4,8 @@
 Pure; `admission/review.py` calls it. The Pod's own images are never touched: what is added are image volumes that no
 container mounts. Kubelet pulls volumes before containers and in the order of the list; the layers are then on the node
 under their chain IDs, and pulling the Pod's own images costs a manifest and a config. A volume that nobody mounts and
-that cannot be pulled is an event, nothing more.
+that cannot be pulled is an event, nothing more. Where the cache has a password, the Pod also gets the Secret with it,
+which the operator has put into its namespace (`children/access.py`); where it has not yet, that is an event too.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def inject(pod: Pod, match: Match) -> Injection:
     # The marks of a miss are those of the Pod that this one was copied from.
     patch = (
         *_volumes(pod, match.chosen),
+        *_pull_secrets(pod, match.chosen),
         *_set("annotations", pod.metadata.annotations, {names.ANNOTATION_INJECTED: cache}),
         *_unset("annotations", pod.metadata.annotations, names.ANNOTATION_NOT_INJECTED),
         *_set("labels", pod.metadata.labels, {names.LABEL_INJECTED_FROM: uid}),
@@ -94,6 +96,18 @@ def _volumes(pod: Pod, chosen: Candidate) -> tuple[Operation, ...]:
     if not pod.spec.volumes:
         return ({"op": "add", "path": "/spec/volumes", "value": added},)
     return tuple({"op": "add", "path": f"/spec/volumes/{n}", "value": v} for n, v in enumerate(added))
+
+
+def _pull_secrets(pod: Pod, chosen: Candidate) -> tuple[Operation, ...]:
+    """Behind those that are there, which are not ours to judge: a Pod's own, or its service account's. An account's are
+    filled in before webhooks are asked, and later only where a Pod lists none."""
+    there = pod.spec.image_pull_secrets or ()
+    if not chosen.offer.has_password or any(secret.name == names.ACCESS_SECRET for secret in there):
+        return ()
+    added = {"name": names.ACCESS_SECRET}
+    if not there:
+        return ({"op": "add", "path": "/spec/imagePullSecrets", "value": [added]},)
+    return ({"op": "add", "path": "/spec/imagePullSecrets/-", "value": added},)
 
 
 def reference(address: str, image: CachedImage) -> str:

@@ -16,6 +16,7 @@ from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.api.reference import InvalidReference, Reference, parse
 from imagecache_operator.api.text import printable
+from imagecache_operator.planning.observed import Namespace
 from imagecache_operator.planning.offers import CachedImage, Missed, Offer
 from imagecache_operator.planning.wording import counted, size
 
@@ -32,12 +33,16 @@ _OUR_VOLUME = re.compile(rf"{VOLUME_PREFIX}[0-9]+")
 
 @dataclass(frozen=True)
 class Candidate:
-    """A cache beside a Pod: which of the Pod's images it has (by the Pod's words), and why it is not the one."""
+    """A cache beside a Pod: which of the Pod's images it has (by the Pod's words), and why it is not the one: `loses`,
+    and `why` in one word where there is one. `withheld`: it is not for the Pod's namespace, where nobody is to learn
+    that it is there."""
 
     offer: Offer
     found: dict[str, CachedImage]
     most: int
     loses: str = ""
+    why: Missed | None = None
+    withheld: bool = False
 
     @property
     def taken(self) -> tuple[CachedImage, ...]:
@@ -60,8 +65,9 @@ class Match:
     """What becomes of a Pod. `images` are its images as it writes them, each image once.
 
     `left_alone`: why nothing is to be done at all (`told`: whoever made the Pod asked for it and should hear of it);
-    else `chosen`; else `missed` says why there is none, and `why` says it in one word. `losers` are all other caches,
-    each with its reason; none where the Pod is left alone.
+    else `chosen`; else `missed` says why there is none, and `why` says it in one word. `missed` is for whoever makes
+    the Pod: it tells nothing of caches that are not for the Pod's namespace. `losers` are all other caches, each with
+    its reason, for whoever may read ImageCaches; none where the Pod is left alone.
     """
 
     images: tuple[str, ...] = ()
@@ -81,8 +87,8 @@ def wish(pod: Pod, auto: bool) -> str | None:
     return own or (names.AUTO if auto else None)
 
 
-def match(pod: Pod, offers: Iterable[Offer], auto: bool = False) -> Match:
-    """Which of the caches the Pod starts from. `auto` as for `wish`."""
+def match(pod: Pod, offers: Iterable[Offer], namespace: Namespace, auto: bool = False) -> Match:
+    """Which of the caches the Pod, which is made in that namespace, starts from. `auto` as for `wish`."""
     wanted = wish(pod, auto)
     left_alone = _left_alone(pod, wanted)
     if wanted is None or left_alone:
@@ -92,14 +98,14 @@ def match(pod: Pod, offers: Iterable[Offer], auto: bool = False) -> Match:
         return Match(left_alone=unfit, told=wish(pod, auto=False) is not None)
     most = MOST_PULLS - len(images)
     candidates = [Candidate(o, _found(images, o), most) for o in sorted(offers, key=lambda o: o.cache)]
-    judged = [_judged(c, wanted) for c in candidates]
+    judged = [_judged(c, wanted, namespace) for c in candidates]
     # `sorted` keeps the order by name among equals.
     ranked = sorted((c for c in judged if not c.loses), key=_rank, reverse=True)
     best = ranked[0] if ranked else None
     losers = [c for c in judged if c.loses] + [
         replace(c, loses=_worse(c, best)) for c in ranked if best is not None and c is not best
     ]
-    why, missed = (None, "") if best else _missed(wanted, judged)
+    why, missed = (None, "") if best else _missed(wanted, judged, namespace)
     return Match(
         tuple(images), best, tuple(sorted(losers, key=lambda c: c.offer.cache)), missed=missed, why=why,
     )
@@ -145,15 +151,18 @@ def _found(images: dict[str, Reference | None], offered: Offer) -> dict[str, Cac
     return {text: image for text, image in pairs if image is not None}
 
 
-def _judged(candidate: Candidate, wanted: str) -> Candidate:
-    loses = ""
-    if wanted not in (names.AUTO, candidate.offer.cache):
-        loses = f"the Pod asks for {printable(wanted)}"
-    elif candidate.offer.unusable:
-        loses = candidate.offer.unusable
-    elif not candidate.found:
-        loses = "has none of the Pod's images"
-    return replace(candidate, loses=loses)
+def _judged(candidate: Candidate, wanted: str, namespace: Namespace) -> Candidate:
+    offered, withheld = candidate.offer, candidate.offer.withheld(namespace)
+    if wanted not in (names.AUTO, offered.cache):
+        return replace(candidate, loses=f"the Pod asks for {printable(wanted)}")
+    if withheld is not None:
+        why, loses = withheld
+        return replace(candidate, loses=loses, why=why, withheld=True)
+    if offered.unusable:
+        return replace(candidate, loses=offered.unusable, why=offered.why)
+    if not candidate.found:
+        return replace(candidate, loses="has none of the Pod's images", why=Missed.NO_IMAGE)
+    return candidate
 
 
 def _rank(candidate: Candidate) -> tuple[int, int, datetime]:
@@ -171,18 +180,21 @@ def _worse(candidate: Candidate, best: Candidate) -> str:
     return f"has the same as {name} and is as old; the first by name wins"
 
 
-def _missed(wanted: str, judged: list[Candidate]) -> tuple[Missed, str]:
+def _missed(wanted: str, judged: list[Candidate], namespace: Namespace) -> tuple[Missed | None, str]:
+    where = f"for namespace {printable(namespace.name)}"
     if wanted != names.AUTO:
         named = next((c for c in judged if c.offer.cache == wanted), None)
         shown = printable(wanted)
-        if named is None:
-            return Missed.NO_CACHE, f"there is no ImageCache {shown}"
-        return named.offer.why or Missed.NO_IMAGE, f"ImageCache {shown} {named.loses}"
-    having = [c for c in judged if c.found]
+        # The same words for a cache that is for others as for none at all: else names could be tried out.
+        if named is None or named.withheld:
+            return named.why if named else Missed.NO_CACHE, f"there is no ImageCache {shown} {where}"
+        return named.why, f"ImageCache {shown} {named.loses}"
+    having = [c for c in judged if c.found and not c.withheld]
     if not having:
-        return Missed.NO_IMAGE, "no ImageCache has any of the Pod's images"
+        others = [c for c in judged if c.found]
+        why = max(others, key=_rank).why if others else Missed.NO_IMAGE
+        return why, f"no ImageCache {where} has any of the Pod's images"
     # Whoever has the most is what the Pod would have started from: that one's trouble is the reason.
     nearest = max(having, key=_rank)
     more = f" ({counted(len(having) - 1, 'other cache')} cannot be used either)" if len(having) > 1 else ""
-    words = f"ImageCache {nearest.offer.cache} has images of the Pod, but {nearest.loses}{more}"
-    return nearest.offer.why or Missed.NO_IMAGE, words
+    return nearest.why, f"ImageCache {nearest.offer.cache} has images of the Pod, but {nearest.loses}{more}"

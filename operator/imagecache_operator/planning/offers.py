@@ -17,7 +17,8 @@ from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.imagecache import ImageStatus, Phase
 from imagecache_operator.api.reference import InvalidReference, Reference, parse
 from imagecache_operator.api.text import printable
-from imagecache_operator.planning.observed import Cache
+from imagecache_operator.planning.access import Admitted, admitted
+from imagecache_operator.planning.observed import Cache, Namespace
 
 _DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 
@@ -29,7 +30,7 @@ class Missed(StrEnum):
     NO_IMAGE = "images_not_cached"
     DELETING = "deleting"
     INVALID = "invalid_spec"
-    PRIVATE = "private"
+    NOT_ADMITTED = "not_admitted"
     NOT_WANTED = "not_to_be_served"
     NOT_AVAILABLE = "not_available"
     NOT_SERVED = "not_served_now"
@@ -49,13 +50,14 @@ class CachedImage:
 @dataclass(frozen=True)
 class Offer:
     """What matters of one ImageCache. `unusable` says why no Pod can start from it now; empty where Pods can. `why` is
-    the same in one word."""
+    the same in one word. `admitted`: whose Pods may, when they can."""
 
     cache: str
     uid: str
     created: datetime
     address: str
     images: tuple[CachedImage, ...]
+    admitted: Admitted
     unusable: str = ""
     why: Missed | None = None
 
@@ -65,6 +67,20 @@ class Offer:
         if wanted.digest:
             return self._by_digest.get((wanted.name, wanted.digest))
         return self._by_tag.get((wanted.name, wanted.tag or ""))
+
+    @property
+    def has_password(self) -> bool:
+        """Whether nodes have to log in for what they take from it."""
+        return not self.admitted.everybody
+
+    def withheld(self, namespace: Namespace) -> tuple[Missed, str] | None:
+        """Why it is not for Pods of that namespace; None where it is. The words name other namespaces: they are for
+        those who may read ImageCaches."""
+        if self.admitted.has(namespace):
+            return None
+        if self.why is Missed.INVALID:  # nobody knows whom it is for
+            return self.why, self.unusable
+        return Missed.NOT_ADMITTED, f"is not for namespace {printable(namespace.name)}: it is for {self.admitted.words}"
 
     @cached_property
     def _by_digest(self) -> dict[tuple[str, str], CachedImage]:
@@ -85,7 +101,7 @@ def offer(cache: Cache) -> Offer:
     images = [found for found in map(cached_image, cache.status.images) if found is not None]
     why, unusable = _unusable(cache, images) or (None, "")
     address = server.address if server else ""
-    return Offer(cache.name, cache.uid, cache.created, address, tuple(images), unusable, why)
+    return Offer(cache.name, cache.uid, cache.created, address, tuple(images), admitted(cache), unusable, why)
 
 
 def cached_image(image: ImageStatus) -> CachedImage | None:
@@ -106,8 +122,6 @@ def _unusable(cache: Cache, images: list[CachedImage]) -> tuple[Missed, str] | N
         return Missed.DELETING, "is being deleted"
     if cache.spec is None:
         return Missed.INVALID, "has a spec that breaks the rules"
-    if cache.spec.pull_secrets:
-        return Missed.PRIVATE, "was built with pull Secrets, and such caches are not served yet"
     if not cache.spec.serve:
         return Missed.NOT_WANTED, "is not to be served (spec.serve is false)"
     if cache.status.phase is not Phase.AVAILABLE:

@@ -66,7 +66,7 @@ Deployment train: starts from ImageCache ml-images
 def test_a_miss_and_one_left_alone(api: ScriptedApi) -> None:
     found = run(yaml.safe_dump_all([pod("alpine"), pod(TRAIN, asks="none")]))
     assert found.output.splitlines() == [
-        "Pod train-: starts without a cache: no ImageCache has any of the Pod's images",
+        "Pod train-: starts without a cache: no ImageCache for namespace team-a has any of the Pod's images",
         "  alpine  from its registry",
         "  not everything: is being deleted",
         "  not ml-images: has none of the Pod's images",
@@ -87,6 +87,46 @@ def test_a_namespace_asks_for_its_pods(api: ScriptedApi) -> None:
         obj = pod(TRAIN, asks=None)
         obj["metadata"]["namespace"] = namespace
         assert run(json.dumps(obj), *options).output.splitlines()[0] == first
+
+
+FOR_GOLD = {"allowedNamespaces": {"names": ["team-b"], "selector": {"matchLabels": {"tier": "gold"}}}}
+
+
+def in_namespace(name: str, **options: Any) -> str:
+    asking = pod(TRAIN, **options)
+    asking["metadata"]["namespace"] = name
+    return json.dumps(asking)
+
+
+def test_whose_pods_a_cache_is_for(api: ScriptedApi) -> None:
+    api.lists = [listed("1", cache("theirs", TRAIN, spec=FOR_GOLD))]
+    api.namespaces.update({"team-a": {"tier": "gold"}, "team-b": {}, "team-c": {"tier": "iron"}})
+    hit = "Pod train-: starts from ImageCache theirs"
+    assert run(in_namespace("team-a")).output.splitlines()[0] == hit
+    assert run(in_namespace("team-b")).output.splitlines()[0] == hit
+    assert run(in_namespace("team-c", asks="theirs")).output.splitlines() == [
+        "Pod train-: starts without a cache: there is no ImageCache theirs for namespace team-c",
+        "  registry.example/ml/train:1.4  from its registry",
+        "  not theirs: is not for namespace team-c: it is for 1 namespace (team-b) and namespaces with the labels that "
+        "spec.allowedNamespaces asks for",
+    ]
+
+
+def test_who_may_not_read_namespaces_is_told_and_goes_by_their_names(api: ScriptedApi) -> None:
+    api.lists = [listed("1", cache("theirs", TRAIN, spec=FOR_GOLD))]
+    api.namespaces.update({"team-a": {"tier": "gold"}, "team-b": {}})
+    api.forbidden.update(api.namespaces)
+    for namespace, first in (
+        ("team-a", "Pod train-: starts without a cache: there is no ImageCache theirs for namespace team-a"),
+        ("team-b", "Pod train-: starts from ImageCache theirs"),
+    ):
+        found = run(in_namespace(namespace, asks="theirs"))
+        assert found.exit_code == 0
+        assert found.stdout.splitlines()[0] == first
+        assert found.stderr == (
+            f"Namespace {namespace} cannot be read: what follows is by its name alone, without its labels (namespaces "
+            f'"{namespace}" is forbidden: User "ann" cannot get resource).\n'
+        )
 
 
 def test_who_does_not_ask_is_told_what_would_be(api: ScriptedApi) -> None:

@@ -19,7 +19,7 @@ import pytest
 from imagecache_operator import names
 
 from tests.support import scripted_api
-from tests.support.scripted_api import ScriptedApi, event, listed, watched
+from tests.support.scripted_api import Answer, ScriptedApi, event, listed, watched
 from tests.support.tls import Authority
 from tests.unit.admission.test_review import review
 from tests.unit.admission.test_server import HOST, free_port, put
@@ -87,14 +87,37 @@ def test_it_answers_from_what_it_has_listed_and_ends_when_told(tmp_path: Path) -
     assert "Traceback" not in said
 
 
-def test_it_ends_rather_than_answer_from_what_gets_older(tmp_path: Path) -> None:
+def test_it_waits_for_the_namespaces_and_goes_by_their_labels(tmp_path: Path) -> None:
     authority, port = Authority.create(tmp_path / "authority"), free_port()
     put(authority, tmp_path, "1")
-    unreadable = watched(event("ADDED", {"metadata": {"name": "without-uid"}}))
-    with (
-        scripted_api.running([listed("1")], unreadable) as api, started(tmp_path, port, api.kubeconfig) as program,
-    ):
-        _, said = program.communicate(timeout=30)
+    gold = cache("ml", TRAIN, spec={"allowedNamespaces": {"selector": {"matchLabels": {"tier": "gold"}}}})
+    with scripted_api.running([listed("1", gold)]) as api:
+        api.namespaces.update({"team-a": {"tier": "gold"}, "team-b": {"tier": "iron"}})
+        api.instead = Answer(403, {"message": "namespaces is forbidden"})
+        with started(tmp_path, port, api.kubeconfig) as program:
+            while not api.asked or ask(port, authority, "/healthz") is None:
+                assert program.poll() is None
+                time.sleep(0.05)
+            assert ask(port, authority, "/healthz") == (503, "caches and namespaces are not known yet\n")
+            api.instead = None
+            assert healthy(program, port, authority)
+            for namespace, hit in (("team-a", True), ("team-b", False), ("team-new", False)):
+                answer = ask(port, authority, "/mutate", json.dumps(review(pod(TRAIN), namespace=namespace)))
+                assert answer is not None
+                assert ("warnings" not in json.loads(answer[1])["response"]) == hit, namespace
+
+
+@pytest.mark.parametrize("of", ["caches", "namespaces"])
+def test_it_ends_rather_than_answer_from_what_gets_older(of: str, tmp_path: Path) -> None:
+    authority, port = Authority.create(tmp_path / "authority"), free_port()
+    put(authority, tmp_path, "1")
+    unreadable = {"metadata": {"name": "without-uid"}}
+    watches = [watched(event("ADDED", unreadable))] if of == "caches" else []
+    with scripted_api.running([listed("1")], *watches) as api:
+        api.instead = listed("1", unreadable) if of == "namespaces" else None
+        with started(tmp_path, port, api.kubeconfig) as program:
+            _, said = program.communicate(timeout=30)
+    assert f"the watch of {of} has ended" in said
     assert "KeyError" in said, "whoever looks for the mistake finds it"
 
 

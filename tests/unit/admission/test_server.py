@@ -119,7 +119,8 @@ async def until(wanted: Callable[[], Awaitable[bool]]) -> None:
 
 def known(*caches: dict[str, Any]) -> Store:
     store = Store()
-    store.replace(list(caches))
+    store.namespaces.replace([{"metadata": {"name": "team-a", "uid": "1", "labels": {"tier": "gold"}}}])
+    store.caches.replace(list(caches))
     return store
 
 
@@ -181,10 +182,12 @@ def test_before_the_caches_are_known_pods_pass_and_probes_fail(authority: Author
             return await caller.serial() == serial
 
         await until(answering)
-        assert await caller.ask("/healthz") == (503, "the caches are not known yet\n")
+        assert await caller.ask("/healthz") == (503, "caches and namespaces are not known yet\n")
         status, text = await caller.ask("/mutate", json.dumps(review(pod(TRAIN))).encode())
         assert (status, sorted(json.loads(text)["response"])) == (200, ["allowed", "uid"])
-        store.replace([])
+        store.caches.replace([])
+        assert (await caller.ask("/healthz"))[0] == 503, "namespaces are not known"
+        store.namespaces.replace([])
         assert (await caller.ask("/healthz"))[0] == 200
 
     run(folder, authority, store, talk)

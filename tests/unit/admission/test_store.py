@@ -1,48 +1,87 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The caches kept ready: what was listed, and what has happened since."""
+"""Caches and namespaces kept ready: what was listed, and what has happened since."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from imagecache_operator.admission.store import Store
+from imagecache_operator.planning.observed import Namespace
 
 from tests.unit.planning.offers import TRAIN, cache
+
+
+def store_with(*caches: dict[str, Any]) -> Store:
+    store = Store()
+    store.namespaces.replace([])
+    store.caches.replace(list(caches))
+    return store
 
 
 def seen(store: Store) -> dict[str, str] | None:
     return None if store.offers is None else {o.cache: o.unusable for o in store.offers}
 
 
-def test_nothing_is_known_before_the_first_list() -> None:
-    store = Store()
-    assert seen(store) is None
-    store.replace([])
-    assert seen(store) == {}
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "uid": f"uid-of-{name}", "labels": labels}}
 
 
-def test_it_follows_what_happens() -> None:
-    store = Store()
-    store.replace([cache("a", TRAIN), cache("b", TRAIN)])
-    store.changed(cache("a", TRAIN, spec={"serve": False}))
-    store.changed(cache("c", TRAIN))
-    store.deleted(cache("b", TRAIN))
-    store.deleted(cache("never", TRAIN))
+def test_nothing_is_known_before_both_are_listed() -> None:
+    for order in (("caches", "namespaces"), ("namespaces", "caches")):
+        store = Store()
+        assert seen(store) is None
+        for part in order:
+            assert seen(store) is None
+            getattr(store, part).replace([])
+        assert seen(store) == {}
+
+
+def test_it_follows_what_happens_to_caches() -> None:
+    store = store_with(cache("a", TRAIN), cache("b", TRAIN))
+    store.caches.changed(cache("a", TRAIN, spec={"serve": False}))
+    store.caches.changed(cache("c", TRAIN))
+    store.caches.deleted(cache("b", TRAIN))
+    store.caches.deleted(cache("never", TRAIN))
     assert seen(store) == {"a": "is not to be served (spec.serve is false)", "c": ""}
-    store.replace([cache("b", TRAIN)])
+    store.caches.replace([cache("b", TRAIN)])
     assert seen(store) == {"b": ""}
 
 
+def test_it_follows_what_happens_to_namespaces() -> None:
+    store = store_with()
+    store.namespaces.replace([namespace("a", tier="gold"), namespace("b")])
+    assert store.namespace("a") == Namespace("a", "uid-of-a", {"tier": "gold"})
+    store.namespaces.changed(namespace("b", tier="iron"))
+    store.namespaces.changed(namespace("c", tier="lead"))
+    store.namespaces.deleted(namespace("a"))
+    assert [store.namespace(name).labels.get("tier") for name in "abc"] == [None, "iron", "lead"]
+
+
+def test_of_a_namespace_that_is_not_known_yet_the_name_counts() -> None:
+    allowed = {"names": ["new"], "selector": {"matchLabels": {"kubernetes.io/metadata.name": "newer"}}}
+    store = store_with(cache("ml", TRAIN, spec={"allowedNamespaces": allowed}))
+    offers = store.offers
+    assert offers is not None
+    assert [n for n in ("new", "newer", "other") if offers[0].admitted.has(store.namespace(n))] == ["new", "newer"]
+
+
+def test_a_namespace_without_labels() -> None:
+    store = store_with()
+    store.namespaces.replace([{"metadata": {"name": "a", "uid": "1"}}, {"metadata": {
+        "name": "b", "uid": "2", "labels": None}}])
+    assert [store.namespace(name).labels for name in "ab"] == [{}, {}]
+
+
 def test_who_reads_has_one_whole_state() -> None:
-    store = Store()
-    store.replace([cache("a", TRAIN)])
+    store = store_with(cache("a", TRAIN))
     before = store.offers
     assert before is not None
-    store.deleted(cache("a", TRAIN))
+    store.caches.deleted(cache("a", TRAIN))
     assert [o.cache for o in before] == ["a"]
 
 
 def test_what_no_version_of_ours_wrote_is_a_cache_that_cannot_be_used() -> None:
-    store = Store()
     broken = cache("a", TRAIN)
     broken |= {"spec": "no object", "status": ["no", "object"]}
-    store.replace([broken, cache("b", TRAIN)])
+    store = store_with(broken, cache("b", TRAIN))
     assert seen(store) == {"a": "has a spec that breaks the rules", "b": ""}

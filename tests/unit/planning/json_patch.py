@@ -21,8 +21,9 @@ def apply(document: Any, patch: Iterable[dict[str, Any]]) -> Any:
             del place[last]
         elif isinstance(place, list):
             assert operation["op"] == "add"
-            assert 0 <= int(last) <= len(place)
-            place.insert(int(last), copy.deepcopy(operation["value"]))
+            index = len(place) if last == "-" else int(last)
+            assert 0 <= index <= len(place)
+            place.insert(index, copy.deepcopy(operation["value"]))
         else:
             assert operation["op"] == "add"
             assert isinstance(place, dict)

@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from imagecache_operator import names
+from imagecache_operator.planning.observed import Namespace
 
 CREATED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ADDRESS = "localhost:31234"
 GIB = 1024**3
 TRAIN = "registry.example/ml/train:1.4"
+TEAM_A = Namespace("team-a", "uid-of-team-a", {"kubernetes.io/metadata.name": "team-a", "tier": "gold"})
 
 
 def digest(of: str) -> str:

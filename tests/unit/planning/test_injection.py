@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The patch: volumes and marks are added, whatever else the Pod has stays, and a second time changes nothing."""
+"""The patch: volumes, marks and a pull Secret are added. That nothing else ever changes, and a second time nothing at
+all: `test_injection_any_pod.py`."""
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from imagecache_operator import names
 from imagecache_operator.api.pod import Pod
 from imagecache_operator.cluster import reading
@@ -18,16 +16,16 @@ from imagecache_operator.planning.matching import match
 from imagecache_operator.planning.offers import Missed, offer
 
 from tests.unit.planning import json_patch
-from tests.unit.planning.offers import ADDRESS, GIB, TRAIN, cache, digest, image, pod
+from tests.unit.planning.offers import ADDRESS, GIB, TEAM_A, TRAIN, cache, digest, image, pod
 
-MARKS = (names.ANNOTATION_INJECTED, names.ANNOTATION_NOT_INJECTED)
-LABELS = (names.LABEL_INJECTED_FROM, names.LABEL_NOT_INJECTED)
 CACHE = cache("ml", TRAIN, "busybox", "docker.io/team/init:1")
+WITH_PASSWORD = cache("ml", TRAIN, spec={"allowedNamespaces": {"names": ["team-a"]}})
+ACCESS = {"name": names.ACCESS_SECRET}
 
 
 def injected(asking: dict[str, Any], *caches: dict[str, Any], auto: bool = False) -> Injection:
     asked = Pod.model_validate(asking)
-    return inject(asked, match(asked, [offer(reading.cache(c)) for c in caches], auto))
+    return inject(asked, match(asked, [offer(reading.cache(c)) for c in caches], TEAM_A, auto))
 
 
 def after(asking: dict[str, Any], *caches: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +80,7 @@ def test_the_whole_of_a_miss(labels: dict[str, Any]) -> None:
     asking["metadata"].update(labels)
     found = injected(asking, CACHE)
     result = json_patch.apply(asking, found.patch)
-    why = "there is no ImageCache nobody"
+    why = "there is no ImageCache nobody for namespace team-a"
     assert result["metadata"]["labels"] == {**(labels.get("labels") or {}), names.LABEL_NOT_INJECTED: "true"}
     assert result["metadata"]["annotations"] == {
         names.ANNOTATION_CACHE: "nobody", names.ANNOTATION_NOT_INJECTED: why,
@@ -136,50 +134,38 @@ def test_a_reason_is_one_short_line() -> None:
     assert len(reason) <= 300
 
 
-TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
-KEYS = st.one_of(TEXT, st.sampled_from(["a/b", "a~b", "~1", *MARKS, *LABELS]))
-MAPS = st.none() | st.dictionaries(KEYS, TEXT, max_size=3)
-REFERENCES = st.sampled_from([TRAIN, "busybox", "busybox:latest", "alpine", "no image!", "", None])
-VOLUMES = st.none() | st.lists(st.fixed_dictionaries(
-    {"name": st.sampled_from(["data", "imagecache-0", "imagecache-1", "x", None])},
-    optional={"image": st.none() | st.fixed_dictionaries({"reference": REFERENCES}), "emptyDir": st.just({})},
-), max_size=3)
-CONTAINERS = st.lists(st.fixed_dictionaries({"name": TEXT}, optional={"image": REFERENCES, "env": TEXT}), max_size=3)
-
-
-@st.composite
-def pods(draw: st.DrawFn) -> dict[str, Any]:
-    optional: dict[str, st.SearchStrategy[Any]] = {"labels": MAPS, "annotations": MAPS, "name": TEXT}
-    meta: dict[str, Any] = draw(st.fixed_dictionaries({}, optional=optional))
-    asks = draw(st.sampled_from(["auto", "ml", "gone", "none", ""]))
-    if draw(st.booleans()):
-        meta["annotations"] = {**(meta.get("annotations") or {}), names.ANNOTATION_CACHE: asks}
-    spec = draw(st.fixed_dictionaries({"containers": CONTAINERS}, optional={
-        "initContainers": st.none() | CONTAINERS, "volumes": VOLUMES, "hostname": TEXT,
-        "runtimeClassName": st.sampled_from([None, "", "kata"]),
-    }))
-    return {"metadata": meta, "spec": spec}
-
-
-def without_ours(document: dict[str, Any]) -> dict[str, Any]:
-    """Without what injection may add or take away, and with what is empty as if it were absent."""
-    left = copy.deepcopy(document)
-    for field, ours in (("annotations", MARKS), ("labels", LABELS)):
-        kept = {k: v for k, v in (left["metadata"].pop(field, None) or {}).items() if k not in ours}
-        left["metadata"][field] = kept
-    volumes = left["spec"].pop("volumes", None) or []
-    left["spec"]["volumes"] = [v for v in volumes if not str(v["name"]).startswith("imagecache-")]
-    return left
-
-
-@given(pods(), st.lists(st.sampled_from([CACHE, cache("older", TRAIN, "alpine", age=3)]), max_size=2), st.booleans())
-def test_nothing_else_changes_and_twice_is_once(
-    asking: dict[str, Any], caches: list[dict[str, Any]], auto: bool,
+@pytest.mark.parametrize(("there", "expected"), [
+    ({}, [ACCESS]),
+    ({"imagePullSecrets": None}, [ACCESS]),
+    ({"imagePullSecrets": []}, [ACCESS]),
+    ({"imagePullSecrets": [{"name": "regcred"}]}, [{"name": "regcred"}, ACCESS]),
+    ({"imagePullSecrets": [{"name": "b"}, {"name": "a"}, {"name": "b"}]}, [
+        {"name": "b"}, {"name": "a"}, {"name": "b"}, ACCESS,
+    ]),
+    ({"imagePullSecrets": [{}, {"name": ""}, {"name": None}]}, [{}, {"name": ""}, {"name": None}, ACCESS]),
+    ({"imagePullSecrets": [ACCESS]}, [ACCESS]),
+    ({"imagePullSecrets": [ACCESS, {"name": "regcred"}]}, [ACCESS, {"name": "regcred"}]),
+])
+def test_a_cache_with_a_password_brings_its_pull_secret(
+    there: dict[str, Any], expected: list[dict[str, str | None]],
 ) -> None:
-    caches = list({c["metadata"]["name"]: c for c in caches}.values())
-    result = json_patch.apply(asking, injected(asking, *caches, auto=auto).patch)
-    assert without_ours(result) == without_ours(asking)
-    assert injected(result, *caches, auto=auto).patch == ()
-    added = [v for v in result["spec"].get("volumes") or [] if v not in (asking["spec"].get("volumes") or [])]
-    assert result["spec"].get("volumes", [])[: len(added)] == added if added else True
-    assert len({v["image"]["reference"] for v in added}) == len(added)
+    asking = pod(TRAIN, **there)
+    assert after(asking, WITH_PASSWORD)["spec"]["imagePullSecrets"] == expected
+    for without in (after(asking, CACHE), after(asking, cache("other", "alpine")), after(asking)):
+        assert {k: v for k, v in without["spec"].items() if k == "imagePullSecrets"} == there, "nothing else does"
+
+
+def test_what_a_service_account_brings_stays() -> None:
+    """It is in the Pod before the webhook sees it. Asked again, the API server fills in nothing where something is."""
+    first = after(pod(TRAIN, imagePullSecrets=[{"name": "of-the-account"}]), WITH_PASSWORD)
+    assert first["spec"]["imagePullSecrets"] == [{"name": "of-the-account"}, ACCESS]
+    assert injected(first, WITH_PASSWORD).patch == ()
+
+
+def test_nobody_else_gets_the_pull_secret() -> None:
+    theirs = cache("ml", TRAIN, spec={"allowedNamespaces": {"names": ["team-b"]}})
+    for asks in ("auto", "ml"):
+        result = after(pod(TRAIN, asks=asks), theirs)
+        assert "imagePullSecrets" not in result["spec"]
+        assert "volumes" not in result["spec"]
+        assert "team-b" not in str(result)

@@ -14,11 +14,11 @@ from imagecache_operator.cluster import reading
 from imagecache_operator.planning.matching import MIRROR, MOST_PULLS, Match, match
 from imagecache_operator.planning.offers import Missed, offer
 
-from tests.unit.planning.offers import GIB, TRAIN, cache, digest, image, pod, served
+from tests.unit.planning.offers import GIB, TEAM_A, TRAIN, cache, digest, image, pod, served
 
 
 def matched(asking: dict[str, Any], *caches: dict[str, Any], auto: bool = False) -> Match:
-    return match(Pod.model_validate(asking), [offer(reading.cache(c)) for c in caches], auto)
+    return match(Pod.model_validate(asking), [offer(reading.cache(c)) for c in caches], TEAM_A, auto)
 
 
 def chosen(found: Match) -> str | None:
@@ -113,7 +113,7 @@ def test_one_image_by_tag_and_by_digest_is_taken_once() -> None:
 def test_what_is_no_reference_is_in_no_cache(images: list[str]) -> None:
     found = matched(pod(*images), cache("ml", TRAIN))
     assert chosen(found) is None
-    assert found.missed == "no ImageCache has any of the Pod's images"
+    assert found.missed == "no ImageCache for namespace team-a has any of the Pod's images"
     assert found.images == tuple(filter(None, images))
 
 
@@ -133,9 +133,6 @@ def test_the_best_match(winner: dict[str, Any], loser: dict[str, Any], words: st
 
 UNUSABLE = [
     (cache("ml", TRAIN, deletionTimestamp="2026-03-01T12:00:00Z"), "is being deleted", Missed.DELETING),
-    (cache("ml", TRAIN, spec={"imageCacheSize": 1}), "has a spec that breaks the rules", Missed.INVALID),
-    (cache("ml", TRAIN, spec={"buildingConfig": {"imagePullSecrets": ["a:b"]}}),
-     "was built with pull Secrets, and such caches are not served yet", Missed.PRIVATE),
     (cache("ml", TRAIN, spec={"serve": False}), "is not to be served (spec.serve is false)", Missed.NOT_WANTED),
     (cache("ml", TRAIN, status={"phase": "Creating"}), "is Creating", Missed.NOT_AVAILABLE),
     (cache("ml", TRAIN, status={"phase": None}), "is not looked at yet", Missed.NOT_AVAILABLE),
@@ -181,7 +178,7 @@ def test_a_named_cache_wins_or_nobody_does() -> None:
     without = matched(pod(TRAIN, asks="named"), best, named)
     assert (without.missed, without.why) == ("ImageCache named has none of the Pod's images", Missed.NO_IMAGE)
     nobody = matched(pod(TRAIN, asks="a\nb"), best)
-    assert (nobody.missed, nobody.why) == ("there is no ImageCache a?b", Missed.NO_CACHE)
+    assert (nobody.missed, nobody.why) == ("there is no ImageCache a?b for namespace team-a", Missed.NO_CACHE)
 
 
 @pytest.mark.parametrize(("changed", "word", "told"), [
