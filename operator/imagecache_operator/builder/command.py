@@ -30,9 +30,7 @@ from imagecache_operator.api.report import Outcome
 from imagecache_operator.api.text import printable
 from imagecache_operator.builder import arguments
 from imagecache_operator.builder.build import build
-from imagecache_operator.builder.check import check
 from imagecache_operator.builder.errors import ImageError
-from imagecache_operator.builder.estimate import estimate
 from imagecache_operator.builder.inflate import GZIP_LIBRARY
 from imagecache_operator.builder.patience import Limits
 from imagecache_operator.builder.platforms import Platform
@@ -146,6 +144,8 @@ def builder(
 
 
 def _check(output: Path) -> bool:
+    from imagecache_operator.builder.check import check  # a build needs neither this nor `estimate`
+
     problems = check(output)
     for problem in problems:
         click.echo(printable(problem, 500))
@@ -195,6 +195,8 @@ def _unreadable(what: str, error: ValidationError) -> ImageError:
 
 def _plan(request: _Request, text: bool) -> bool:
     """Prints the plan; whether nothing speaks against a build."""
+    from imagecache_operator.builder.estimate import estimate
+
     job, stop = request.job, request.stop
     found = stop.estimate(estimate(job, request.output, request.registries(), stop.event, request.workers))
     if text:

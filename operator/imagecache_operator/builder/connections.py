@@ -20,7 +20,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException, HTTPResponse, RemoteDisconnected
 from typing import Any, ClassVar
 
@@ -40,6 +40,7 @@ _FORBIDDEN = tuple(ipaddress.ip_network(network) for network in (
 _IPV4_BEHIND_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 _LONGEST_HEAD = 256 * 1024  # bytes of status lines and headers; http.client bounds each header, not all of them
+_READ_AHEAD = 8 * 1024  # bytes that an answer's reader may take beyond what it was asked for
 _INTERIM = (102, 103)  # "still at work" and "early hints"; http.client itself skips 100
 
 _PORTS = {"http": 80, "https": 443}
@@ -82,9 +83,10 @@ class _Source(io.RawIOBase):
     """The bytes of one answer as they come. Only the time in which they are waited for counts against the registry:
     that a volume is slow is not its fault."""
 
-    def __init__(self, raw: io.RawIOBase, limits: Limits) -> None:
+    def __init__(self, raw: io.RawIOBase, receive: Callable[[memoryview, int], int], limits: Limits) -> None:
         super().__init__()
         self._raw = raw
+        self._receive = receive
         self._limits = limits
         self.may_end = False  # http.client takes an end among the headers for the end of the headers
         self.allow(_LONGEST_HEAD)
@@ -98,22 +100,31 @@ class _Source(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int | None:
-        before = time.monotonic()
-        count = self._raw.readinto(buffer) or 0
-        self._waited += time.monotonic() - before
-        self._came += count
-        if not count and not self.may_end:
+    def readinto(self, buffer: Any) -> int:
+        """The next bytes. Whoever reads past the reader's own buffer wants all that he asks for: it is brought together
+        here, because TLS gives 16 KiB a call, and the way here through all the layers costs more than such a call."""
+        room, filled = len(buffer), 0
+        enough = room if room > _READ_AHEAD else 1
+        now = time.monotonic()
+        while filled < enough:
+            count = self._receive(buffer[filled:], room - filled)
+            before, now = now, time.monotonic()
+            self._waited += now - before
+            self._came += count
+            if not count:
+                break
+            filled += count
+            if self._waited >= self._limits.slowest_over:
+                if self._came < self._limits.slowest * self._waited:
+                    raise TooSlow
+                self._waited, self._came = 0.0, 0
+        if not filled and not self.may_end:
             raise RemoteDisconnected("an end among the headers")
         if self._left is not None:
-            self._left -= count
+            self._left -= filled
             if self._left < 0:
                 raise HTTPException("headers without end")
-        if self._waited >= self._limits.slowest_over:
-            if self._came < self._limits.slowest * self._waited:
-                raise TooSlow
-            self._waited, self._came = 0.0, 0
-        return count
+        return filled
 
     def close(self) -> None:
         self._raw.close()
@@ -127,8 +138,8 @@ class _Answer(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *arguments: Any, **more: Any) -> None:
         super().__init__(sock, *arguments, **more)
-        self._source = _Source(self.fp.detach(), self.limits)
-        self.fp = io.BufferedReader(self._source)
+        self._source = _Source(self.fp.detach(), sock.recv_into, self.limits)
+        self.fp = io.BufferedReader(self._source, _READ_AHEAD)
 
     def begin(self) -> None:
         super().begin()

@@ -10,15 +10,17 @@ from __future__ import annotations
 import signal
 import threading
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageOutcome, Outcome
-from imagecache_operator.builder.estimate import Estimate, ImageEstimate
+
+if TYPE_CHECKING:
+    from imagecache_operator.builder.estimate import Estimate, ImageEstimate
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
-Ended = TypeVar("Ended", ImageOutcome, ImageEstimate)
+Ended = TypeVar("Ended", ImageOutcome, "ImageEstimate")
 
 
 class Stop:
