@@ -79,6 +79,7 @@ def test_two_secrets_for_two_paths_of_one_registry(
     cache = make_cache("e2e-two-secrets", *map(token_registry.reference, images), **using(*two_teams))
     status = cache.wait_for("Available")
     assert [i["digest"] for i in status["images"]] == [token_registry.digest(image) for image in images]
+    assert [i.get("pullSecret") for i in status["images"]] == [*two_teams, None]
     told = cache.condition("PullSecretsUsable")
     assert (told["status"], told["reason"], told["message"]) == ("True", "SecretsRead", "2 Secrets read")
     until(lambda: [c["kind"] for c in cache.children()] == ["PersistentVolumeClaim"], "only the volume is left", 30)
@@ -119,7 +120,8 @@ def test_a_wrong_password_costs_only_the_image_that_needs_it_and_a_right_one_men
     assert f"does not take the credentials of {secret}" in status["message"]
     put_secret(secret, basic_registry.docker_config("team-a"))
     cache.annotate("imagecache.dev/retry=now")  # else it is seen at the next resync
-    cache.wait_for("Available")
+    status = cache.wait_for("Available")
+    assert [i.get("pullSecret") for i in status["images"]] == [secret, None]
 
 
 def test_secrets_that_are_missing_or_no_use_are_a_warning(

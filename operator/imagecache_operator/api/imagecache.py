@@ -219,7 +219,7 @@ class ImageStatus(Model):
         default=None, description="Digest of the manifest by which nodes take the image's layers from the cache.",
     )
     pull_secret: str | None = Field(
-        default=None, description="The listed Secret that it was pulled with. Absent: without any.",
+        default=None, description="The listed Secret that it was pulled with, or (unknown). Absent: without any.",
     )
     size: int | None = Field(default=None, description="Bytes that the image takes on the volume.")
     reason: str | None = Field(default=None, description="Why the image failed, in one word.")

@@ -3,13 +3,16 @@
 
 The builder writes these models; `cluster/` reads them back from the Pod's log and from the container's
 termination message. The kubelet cuts that message at 4,096 bytes, so the outcome names images by their place in
-the job, writes digests in base64 and shortens its prose until it fits; digests, sizes and reasons are never cut.
+the job, writes digests in base64, marks Secrets instead of naming them, and shortens its prose until it fits; digests,
+marks, sizes and reasons are never cut.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
+from collections.abc import Collection
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -42,6 +45,17 @@ def _whole(text: Any) -> Any:
 
 # `sha256:<hex>` in Python, short in JSON.
 Digest = Annotated[str | None, BeforeValidator(_whole), PlainSerializer(_short, when_used="json")]
+
+
+def mark_of(secrets: Collection[str]) -> str | None:
+    """Eight characters for the Secrets that an image was pulled with, whose names may have 317 each; None for none.
+
+    Several have a mark together, which is that of no single one: whoever has one of them is not taken to have all.
+    """
+    if not secrets:
+        return None
+    names = "\n".join(sorted(secrets)).encode(errors="backslashreplace")  # by hand it is a path, of any bytes
+    return base64.urlsafe_b64encode(hashlib.sha256(names).digest()[:6]).decode()
 
 
 class ImageState(StrEnum):
@@ -77,11 +91,13 @@ class Progress(Model):
 
 class ImageOutcome(Model):
     """How one image ended. `digest` is what the reference resolved to at the registry, before any re-packing;
-    `carrier` is the digest that nodes take its layers by; `size` is the bytes that its content takes on the volume."""
+    `carrier` is the digest that nodes take its layers by; `pulled_with` is the mark of the Secrets that it took, None
+    where it took none; `size` is the bytes that its content takes on the volume."""
 
     reason: Reason | None = Field(default=None, alias="r")
     digest: Digest = Field(default=None, alias="d")
     carrier: Digest = Field(default=None, alias="c")
+    pulled_with: str | None = Field(default=None, alias="p")
     size: int = Field(default=0, alias="z")
     message: str = Field(default="", alias="m")
 
@@ -106,7 +122,7 @@ class Outcome(Model):
     def to_termination_message(self) -> str:
         """The outcome as JSON of at most 4,096 bytes; messages are shortened evenly until it fits."""
         longest = max((len(m) for m in (self.message, *(i.message for i in self.images))), default=0)
-        # Halving ends: with all messages empty, 20 images with both digests take under 3,400 bytes.
+        # Halving ends: with all messages empty, 20 images with digests and marks take under 3,500 bytes.
         while len(text := self._with_messages_of(longest).encode()) > TERMINATION_MESSAGE_LIMIT and longest:
             longest //= 2
         return text.decode()

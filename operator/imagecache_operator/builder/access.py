@@ -49,6 +49,7 @@ class Access:
         self._transport = transport
         self._credentials = credentials
         self._served: dict[str, Login] = {}  # by repository: the login that was let in last
+        self._shown: dict[str, set[str]] = {}  # by image: sources of the credentials that were let in
         self._asking: dict[_Key, threading.Lock] = {}
         self._tokens: dict[_Key, tuple[str, float]] = {}
         self._demands: dict[_Asker, _Key] = {}
@@ -60,9 +61,15 @@ class Access:
         first = self._served.get(reference.name, all_of_them[0])
         return (first, *(login for login in all_of_them if login != first))
 
-    def served(self, reference: Reference, login: Login) -> None:
-        """The repository's next request begins with this login."""
+    def served(self, reference: Reference, login: Login, sent: str | None) -> None:
+        """This login was let in, with the header `sent`: the repository's next request begins with it."""
         self._served[reference.name] = login
+        if login and sent:  # a registry that asked for nothing has given to everybody what it gave
+            self._shown.setdefault(reference.canonical, set()).add(login.source)
+
+    def sources(self, reference: Reference) -> frozenset[str]:
+        """Where the credentials come from that any request for the image was let in with."""
+        return frozenset(self._shown.get(reference.canonical, ()))
 
     def authorization(self, host: str, path: str, login: Login) -> str | None:
         """The header's value for requests to this repository as far as its registry's demand is known."""

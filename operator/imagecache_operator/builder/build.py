@@ -18,7 +18,7 @@ from typing import TypeVar
 from imagecache_operator.api.job import BuildJob
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
-from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome
+from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome, mark_of
 from imagecache_operator.api.text import printable
 from imagecache_operator.builder.carrier import carrier_of
 from imagecache_operator.builder.errors import ImageError, cancelled, of_the_volume
@@ -83,6 +83,7 @@ class _Build:
         self._progress = ProgressLines(reporter, self._board)
         self._space = Space(job.capacity, layout.used(), layout.free() + layout.kept())
         self._form = FORMS[job.stored_as]
+        self._registries = registries
         self._planner = Planner(registries, layout, platforms)
         self._fetcher = Fetcher(registries, layout, self._form, self._space, self._board)
         self._lock = threading.Lock()
@@ -239,10 +240,11 @@ class _Build:
     def _image_outcome(self, place: int) -> ImageOutcome:
         plan, error, published = self._plans.get(place), self._errors.get(place), self._published.get(place)
         digest = plan.digest if plan else None
-        if published is None or error:
+        if plan is None or published is None or error:
             error = error or cancelled()
             return ImageOutcome(reason=error.reason, digest=digest, message=error.message)
-        return ImageOutcome(digest=digest, carrier=published.carrier, size=published.size)
+        mark = mark_of(self._registries.pulled_with(plan.reference))
+        return ImageOutcome(digest=digest, carrier=published.carrier, pulled_with=mark, size=published.size)
 
 
 def _lost() -> ImageError:

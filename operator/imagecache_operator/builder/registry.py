@@ -116,6 +116,11 @@ class Registries:
             reply.release()
             raise
 
+    def pulled_with(self, reference: Reference) -> frozenset[str]:
+        """Where the credentials come from that some request for the image was let in with; empty where none was asked
+        for any. What another image has fetched for both is not the question: the manifest is asked for each time."""
+        return self._access.sources(reference)
+
     def _document(self, reference: Reference, name: str) -> Document:
         reply = self._get(reference, f"manifests/{name}", {"Accept": ", ".join(ACCEPTED)})
         content_type = reply.headers.get("Content-Type", "")
@@ -142,12 +147,12 @@ class Registries:
         refusals: list[tuple[Login, int]] = []
         for login in self._access.logins(reference):
             try:
-                reply = self._get_as(login, reference, what, headers)
+                reply, sent = self._get_as(login, reference, what, headers)
             except Refused as refused:
                 refusals.append((login, refused.status))
                 continue
             if reply.status in (200, *more):
-                self._access.served(reference, login)
+                self._access.served(reference, login, sent)
                 return reply
             reply.release()
             refusals.append((login, reply.status))
@@ -156,8 +161,11 @@ class Registries:
                 break
         raise _refusal(refusals, reference, what)
 
-    def _get_as(self, login: Login, reference: Reference, what: str, headers: dict[str, str]) -> Reply:
-        """The registry's reply to this login. Raises Refused where it does not even get a token."""
+    def _get_as(
+        self, login: Login, reference: Reference, what: str, headers: dict[str, str],
+    ) -> tuple[Reply, str | None]:
+        """The registry's reply to this login, and by which header it showed itself, if it had to. Raises Refused where
+        it does not even get a token."""
         host, path = reference.host, reference.path
         name = "registry-1.docker.io" if host == DEFAULT_HOST else host
         url = f"{self._transport.scheme(name)}://{name}/v2/{path}/{what}"
@@ -166,8 +174,9 @@ class Registries:
         if reply.status == 401:
             demand = ", ".join(reply.headers.getlist("WWW-Authenticate"))
             reply.release()
-            reply = self._transport.get(url, host, headers, self._access.answer(host, path, login, demand, sent))
-        return reply
+            sent = self._access.answer(host, path, login, demand, sent)
+            reply = self._transport.get(url, host, headers, sent)
+        return reply, sent
 
     def _patience(self) -> Patience:
         return Patience(self.limits, self.stop)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from imagecache_operator.api.labels import LabelSelector
-from imagecache_operator.planning import wording
+from imagecache_operator.planning import pull_secrets, wording
 from imagecache_operator.planning.observed import Cache, Namespace
 
 
@@ -55,9 +55,10 @@ def admitted(cache: Cache) -> Admitted:
         return Admitted(names=frozenset(wanted.names or ()), selector=wanted.selector)
     if not _with_secrets(cache):
         return Admitted(everybody=True)
-    owners = {image.pull_secret.partition(":")[0] for image in cache.status.images if image.pull_secret}
+    used = {image.pull_secret for image in cache.status.images if image.pull_secret}
+    owners = {secret.partition(":")[0] for secret in used}
     # Whoever owns one of two Secrets may not see what the other one pulled.
-    return Admitted(names=frozenset(owners if len(owners) == 1 else ()))
+    return Admitted(names=frozenset(owners if len(owners) == 1 and pull_secrets.UNKNOWN not in used else ()))
 
 
 def _with_secrets(cache: Cache) -> bool:

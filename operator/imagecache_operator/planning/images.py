@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.api.imagecache import ImageStatus
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import ImageState, Outcome, Progress
-from imagecache_operator.planning import wording
+from imagecache_operator.planning import pull_secrets, wording
 
 # Where the volume is at fault, the cache's reason says so, rather than blaming an image.
 _VOLUME_REASONS: dict[str, ConditionReason] = {
@@ -33,8 +33,8 @@ def moving(references: Sequence[str], progress: Progress) -> tuple[ImageStatus, 
     )
 
 
-def ended(references: Sequence[str], outcome: Outcome) -> tuple[ImageStatus, ...]:
-    """After a builder has ended."""
+def ended(references: Sequence[str], outcome: Outcome, secrets: Collection[str]) -> tuple[ImageStatus, ...]:
+    """After a builder has ended. `secrets` are those that it may have pulled with, as `namespace:secretName`."""
     if len(outcome.images) != len(references):
         return waiting(references)
     return tuple(
@@ -43,6 +43,7 @@ def ended(references: Sequence[str], outcome: Outcome) -> tuple[ImageStatus, ...
             state=i.state,
             digest=i.digest,
             carrier=i.carrier if i.reason is None else None,
+            pull_secret=pull_secrets.named(i.pulled_with, secrets) if i.reason is None else None,
             size=i.size if i.reason is None else None,
             reason=str(i.reason) if i.reason is not None else None,
             message=i.message or None,

@@ -2,18 +2,23 @@
 """What the listed pull Secrets amount to: credentials for a builder, a version for status, a condition for people.
 
 `view.py` asks for all three. A Secret that cannot be used is a warning, never a failure: its images may be public.
+And back: which of them a builder says an image was pulled with (`images.py` asks).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.reference import InvalidReference, Reference, parse
+from imagecache_operator.api.report import mark_of
 from imagecache_operator.planning import wording
 from imagecache_operator.planning.observed import PullSecret
+
+# In place of a name. No namespace can be called so: `access.py` lets nobody in by it.
+UNKNOWN = "(unknown)"
 
 
 def needed(images: Sequence[str], secrets: Sequence[PullSecret]) -> Credentials:
@@ -46,6 +51,15 @@ def usable(images: Sequence[str], secrets: Sequence[PullSecret]) -> tuple[bool, 
 def serves(images: Sequence[str], secret: PullSecret) -> bool:
     """Whether the Secret has something for some of the images."""
     return bool(needed(images, [secret]).entries)
+
+
+def named(mark: str | None, secrets: Collection[str]) -> str | None:
+    """The one Secret of these that the builder's mark stands for. UNKNOWN, and never None, where there is not just one:
+    it was several, or the list was edited meanwhile. What was pulled with a Secret must not look public."""
+    if mark is None:
+        return None
+    found = {secret for secret in secrets if mark_of((secret,)) == mark}
+    return found.pop() if len(found) == 1 else UNKNOWN
 
 
 def _references(images: Sequence[str]) -> Iterator[Reference]:

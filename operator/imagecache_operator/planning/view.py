@@ -57,7 +57,10 @@ class View:
         cache = self.observed.cache
         references = cache.spec.images if cache.spec else tuple(i.reference for i in cache.status.images)
         if self.builder is not None and self.builder.outcome is not None:
-            return images.ended(references, self.builder.outcome)
+            # With those that an earlier pass has named: an edit of the list meanwhile does not unsay it.
+            named = [i.pull_secret for i in cache.status.images if i.pull_secret]
+            listed = cache.spec.pull_secrets if cache.spec else ()
+            return images.ended(references, self.builder.outcome, {*listed, *named})
         return cache.status.images or images.waiting(references)
 
     @property

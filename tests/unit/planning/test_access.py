@@ -9,6 +9,7 @@ import pytest
 from imagecache_operator.cluster import reading
 from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.observed import Namespace
+from imagecache_operator.planning.pull_secrets import UNKNOWN
 
 from tests.unit.planning.offers import TRAIN, cache
 
@@ -37,6 +38,9 @@ def test_what_nobody_needed_a_secret_for_is_for_everybody() -> None:
     (("team-a:regcred", None), ["team-a"]),
     (("team-a:regcred", "team-a:other"), ["team-a"]),
     (("team-a:regcred", "team-b:regcred"), []),
+    (("team-a:regcred", UNKNOWN), []),
+    ((UNKNOWN,), []),
+    ((UNKNOWN, None), []),
     ((None, None), []),
     ((), []),
 ])
@@ -51,6 +55,7 @@ def test_a_secret_taken_out_of_the_spec_makes_nothing_public() -> None:
     found = rule(pulled_with=("team-a:regcred",))
     assert found.has(OURS)
     assert not found.has(THEIRS)
+    assert rule(pulled_with=(UNKNOWN,)).nobody
 
 
 def test_nor_does_it_where_the_builder_was_one_that_named_no_secrets() -> None:
