@@ -21,6 +21,9 @@ DEFAULTS = {
 FIELDS: dict[str, Any] = {
     **dict.fromkeys((*DEFAULTS, "images", "storageClassName")),
     "buildingConfig": dict.fromkeys(("cluster", "imagePullSecrets")),
+    "allowedNamespaces": {"names": None, "selector": {
+        "matchLabels": None, "matchExpressions": {"[]": dict.fromkeys(("key", "operator", "values"))},
+    }},
     "warmNodes": {"nodeSelector": None, "tolerations": {"[]": dict.fromkeys(("key", "operator", "value", "effect"))}},
 }
 
@@ -87,20 +90,69 @@ def _faults(spec: Any) -> Iterator[str]:
             )
     elif building is not None:
         yield "buildingConfig"
+    yield from _namespaces_faults(spec.get("allowedNamespaces"))
     yield from _warm_faults(spec.get("warmNodes"))
 
 
-def _warm_faults(nodes: Any) -> Iterator[str]:
-    if not isinstance(nodes, dict):
-        yield from [] if nodes is None else ["warmNodes"]
+def _namespaces_faults(allowed: Any) -> Iterator[str]:
+    path = "allowedNamespaces"
+    if not isinstance(allowed, dict):
+        yield from [] if allowed is None else [path]
         return
-    path, labels = "warmNodes.nodeSelector", nodes.get("nodeSelector")
+    if allowed.get("names") is None and allowed.get("selector") is None:
+        yield path
+    if allowed.get("names") is not None:
+        yield from _list_faults(f"{path}.names", allowed["names"], range(1, 101), _is_namespace)
+    selector, path = allowed.get("selector"), "allowedNamespaces.selector"
+    if not isinstance(selector, dict):
+        yield from [] if selector is None else [path]
+        return
+    yield from _label_faults(f"{path}.matchLabels", selector.get("matchLabels"))
+    requirements, path = selector.get("matchExpressions"), f"{path}.matchExpressions"
+    if not isinstance(requirements, list):
+        yield from [] if requirements is None else [path]
+        return
+    if len(requirements) > 20:
+        yield path
+    for place, requirement in enumerate(requirements):
+        yield from _requirement_faults(f"{path}.{place}", requirement)
+
+
+def _requirement_faults(path: str, requirement: Any) -> Iterator[str]:
+    if not isinstance(requirement, dict):
+        yield path
+        return
+    if not _is_text(requirement.get("key"), 317):
+        yield f"{path}.key"
+    operator, values = requirement.get("operator"), requirement.get("values")
+    if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+        yield f"{path}.operator"
+    if isinstance(values, list):
+        if len(values) > 50:
+            yield f"{path}.values"
+        for place, value in enumerate(values):
+            if not _is_text(value, 63, shortest=0):
+                yield f"{path}.values.{place}"
+    elif values is not None:
+        yield f"{path}.values"
+    if (operator in ("In", "NotIn")) != (values not in (None, [])):
+        yield path
+
+
+def _label_faults(path: str, labels: Any) -> Iterator[str]:
     if isinstance(labels, dict):
         said = {key: value for key, value in labels.items() if value is not None}
         if len(said) > 20 or not all(_is_text(value, 63, shortest=0) for value in said.values()):
             yield path
     elif labels is not None:
         yield path
+
+
+def _warm_faults(nodes: Any) -> Iterator[str]:
+    if not isinstance(nodes, dict):
+        yield from [] if nodes is None else ["warmNodes"]
+        return
+    yield from _label_faults("warmNodes.nodeSelector", nodes.get("nodeSelector"))
     path, tolerations = "warmNodes.tolerations", nodes.get("tolerations")
     if isinstance(tolerations, list):
         if len(tolerations) > 20:
@@ -184,7 +236,11 @@ def is_pull_secret(text: Any) -> bool:
     if not _is_text(text, 317) or text.count(":") != 1:
         return False
     namespace, name = text.split(":")
-    return len(namespace) <= 63 and _is_label(namespace) and len(name) <= 253 and _is_label(name, ".-")
+    return _is_namespace(namespace) and len(name) <= 253 and _is_label(name, ".-")
+
+
+def _is_namespace(text: Any) -> bool:
+    return _is_text(text, 63) and _is_label(text)
 
 
 def _is_label(text: str, marks: str = "-") -> bool:

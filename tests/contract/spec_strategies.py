@@ -11,38 +11,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from .spec_anything import JSON, TEXTS, with_odd_character
+from .spec_labels import (
+    ALLOWED,
+    LABEL_VALUES,
+    LABELS,
+    NAMESPACE_LISTS,
+    NAMESPACES,
+    REQUIREMENT_LISTS,
+    REQUIREMENTS,
+    SELECTORS,
+    TOLERATION_LISTS,
+    TOLERATIONS,
+    WARM,
+)
+
 DIGEST = "sha256:" + "a1" * 32
 UID = "8b3b4b2d-1111-4222-8333-444455556666"
 ABSENT = object()
 
 Path = tuple[str | int, ...]
-
-# Where programs differ on what ends a line, is a digit, has a lower case, counts as one character, or is printed.
-ODD_CHARACTERS = (
-    "\0\x1b\x7f\x85\t\n\r \"$'%\\{}#?*~,;"
-    "\u00e9\u0130\u017f\u2028\u2029\u200b\u202e\u212a\ufeff\uff11\u0663\u05d0\u0301\U0001f433\U0001d7d8"
-)
-TEXTS = st.text(max_size=20) | st.text(st.sampled_from(ODD_CHARACTERS + "ab1A.:/@_-[]"), max_size=12)
-
-_LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(-2, 402), TEXTS,
-    st.sampled_from([2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**30]),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from([25.0, 25.5, 1e3, 1e22, -0.0, 19.999999999999996, 400.00000000000006, 5e-324]),
-    st.sampled_from(["20", "25.0", "1e3", "0x14", "\uff12\uff10", "true", "null", "Delete", "busybox", "a" * 5000]),
-)
-JSON: st.SearchStrategy[Any] = st.recursive(
-    _LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=5,
-) | st.just([[[[[[[[{"images": [[]]}]]]]]]]])
-
-
-def _with_odd_character(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    """One strange character at the end, where `$` may overlook it, at the start, or within."""
-    def inserted(text: str, character: str, place: int) -> str:
-        place = {0: len(text), 1: 0}.get(place, place % (len(text) + 1))
-        return text[:place] + character + text[place:]
-
-    return st.builds(inserted, texts, st.sampled_from(["\n", *ODD_CHARACTERS]), st.integers(0, 30))
 
 
 def _reference(hosts: list[str], paths: list[str], tags: list[str], digests: list[str]) -> st.SearchStrategy[str]:
@@ -85,14 +73,14 @@ REFERENCES = st.one_of(
     _LENGTHS.map(lambda length: "reg.example/" + ("a/" * length)[:length - 13] + "a"),
     _LENGTHS.map(lambda length: "a" * (length - 72) + f"@{DIGEST}"), _LENGTHS.map(lambda length: "\u00e9" * length),
     st.sampled_from(["a" * 256, "reg.example/" + "a" * 256, "f0" * 32 + ":1", "F0" * 32, "\U0001f433" * 256]),
-    _with_odd_character(GOOD_REFERENCES), TEXTS,
+    with_odd_character(GOOD_REFERENCES), TEXTS,
 )
 
 _GOOD_SECRETS = st.sampled_from([
     "team-a:regcred", "a:b", "1:2", "a--b:c.d", "a:b..c", "a" * 63 + ":" + "b" * 253, "kube-system:a.b-c.d",
 ])
 SECRETS = st.one_of(
-    _GOOD_SECRETS, _with_odd_character(_GOOD_SECRETS), TEXTS,
+    _GOOD_SECRETS, with_odd_character(_GOOD_SECRETS), TEXTS,
     st.sampled_from([
         "regcred", ":b", "a:", ":", "a:b:c", "a/b:c", "A:b", "a:B", "-a:b", "a-:b", "a:-b", "a:.b", "a:b.", "a.b:c",
         "a_b:c", "a:b_c", "a" * 64 + ":b", "a:" + "b" * 254, "a" * 63 + ":" + "b" * 254, "a" * 318,
@@ -101,7 +89,7 @@ SECRETS = st.one_of(
 
 _GOOD_UIDS = st.sampled_from([UID, "0" * 8 + "-0000-0000-0000-" + "f" * 12])
 UIDS = st.one_of(
-    _GOOD_UIDS, _with_odd_character(_GOOD_UIDS),
+    _GOOD_UIDS, with_odd_character(_GOOD_UIDS),
     st.sampled_from(["", UID.upper(), UID + "0", UID[:-1], UID.replace("-", ""), "{" + UID + "}", "g" + UID[1:]]),
 )
 
@@ -113,7 +101,7 @@ CLASSES = TEXTS | st.builds(
 NAMES = st.one_of(
     st.text("ab1-", max_size=6), TEXTS,
     st.sampled_from(["a" * 127 + "-", "a-" * 64, "A", "a.b", "a_b", "1a", "-a", "a-", "images", "\u0430"]),
-    st.integers(126, 130).map(lambda length: "a" * length), _with_odd_character(st.just("ml-images")),
+    st.integers(126, 130).map(lambda length: "a" * length), with_odd_character(st.just("ml-images")),
 )
 
 _SAME_IMAGE = st.sampled_from([
@@ -135,41 +123,6 @@ SECRET_LISTS = st.one_of(
 BUILDING = st.fixed_dictionaries({}, optional={
     "cluster": _GOOD_UIDS | st.none(), "imagePullSecrets": st.lists(_GOOD_SECRETS, max_size=3, unique=True) | st.none(),
 })
-# Labels and taints: of all that can be wrong with them the rules know length and kind, the rest is Kubernetes' to say.
-_LABEL_TEXTS = st.one_of(
-    st.sampled_from(["", "gpu", "true", "kubernetes.io/os", "a.b/c_d", "\u00e9", "\0", "a\n"]), TEXTS,
-    st.sampled_from([62, 63, 64, 316, 317, 318]).map(lambda length: "k" * length),
-)
-_MAP_SIZES = st.sampled_from([0, 1, 19, 20, 21, 40])
-_GOOD_LABELS = st.dictionaries(TEXTS, st.text("ab1-", max_size=63), max_size=3)
-SELECTORS = st.one_of(
-    _GOOD_LABELS, st.dictionaries(_LABEL_TEXTS, _LABEL_TEXTS | st.none() | JSON, max_size=3),
-    _MAP_SIZES.map(lambda size: {f"label-{number}": "x" for number in range(size)}),
-    _MAP_SIZES.map(lambda size: {f"label-{number}": None for number in range(size)}),
-    st.sampled_from([[], "gpu=true", {"gpu": True}, {"gpu": 1}, {"gpu": None, "a": "b"}]),
-)
-_GOOD_TOLERATIONS = st.sampled_from([
-    {"key": "gpu"}, {"key": "gpu", "operator": "Equal", "value": "true", "effect": "NoSchedule"},
-    {"operator": "Exists"}, {"key": "gpu", "operator": "Exists", "effect": "NoExecute"}, {"key": "a", "value": ""},
-    {"operator": "Exists", "value": ""}, {"operator": "Exists", "key": None, "value": None, "effect": None},
-])
-TOLERATIONS = st.one_of(
-    _GOOD_TOLERATIONS, JSON,
-    st.fixed_dictionaries({}, optional={
-        "key": _LABEL_TEXTS | st.none(), "value": _LABEL_TEXTS | st.none(),
-        "operator": st.sampled_from(["Exists", "Equal", "exists", "", "Gt", "Exists\n", None, 1, ["Exists"]]),
-        "effect": st.sampled_from(["NoSchedule", "PreferNoSchedule", "NoExecute", "Never", "", None, 0]),
-        "tolerationSeconds": st.sampled_from([0, 60, None, "60"]),
-    }),
-)
-TOLERATION_LISTS = st.one_of(
-    st.lists(_GOOD_TOLERATIONS, max_size=3), st.lists(TOLERATIONS, max_size=3),
-    _MAP_SIZES.map(lambda size: [{"key": f"taint-{number}"} for number in range(size)]),
-    st.sampled_from([{"key": "gpu"}, "gpu", [None], [[{"key": "gpu"}]]]),
-)
-WARM = st.fixed_dictionaries({}, optional={
-    "nodeSelector": _GOOD_LABELS | st.none(), "tolerations": st.lists(_GOOD_TOLERATIONS, max_size=2) | st.none(),
-})
 GOOD = st.fixed_dictionaries(
     {"images": st.lists(GOOD_REFERENCES, min_size=1, max_size=3, unique=True)},
     optional={
@@ -180,6 +133,7 @@ GOOD = st.fixed_dictionaries(
         "serve": st.booleans(),
         "storageClassName": CLASSES.filter(lambda text: 1 <= len(text) <= 253) | st.none(),
         "buildingConfig": BUILDING | st.none(),
+        "allowedNamespaces": ALLOWED | st.none(),
         "warmNodes": WARM | st.none(),
     },
 )
@@ -201,8 +155,19 @@ NEARLY: dict[Path, st.SearchStrategy[Any]] = {
     ("buildingConfig", "cluster"): UIDS,
     ("buildingConfig", "imagePullSecrets"): SECRET_LISTS,
     ("buildingConfig", "imagePullSecrets", 0): SECRETS,
+    ("allowedNamespaces",): ALLOWED | st.sampled_from([
+        {}, [], "", "all", [{}], 0, True, {"names": []}, {"names": None}, {"names": None, "selector": None},
+        {"selector": []}, {"names": ["a"], "selector": ""}, {"matchLabels": {}},
+    ]),
+    ("allowedNamespaces", "names"): NAMESPACE_LISTS,
+    ("allowedNamespaces", "names", 0): NAMESPACES,
+    ("allowedNamespaces", "selector"): SELECTORS | st.sampled_from([[], "", "tier=gold", 0, True, [{}], None]),
+    ("allowedNamespaces", "selector", "matchLabels"): LABELS,
+    ("allowedNamespaces", "selector", "matchExpressions"): REQUIREMENT_LISTS,
+    ("allowedNamespaces", "selector", "matchExpressions", 0): REQUIREMENTS,
+    ("allowedNamespaces", "selector", "matchExpressions", 0, "values"): LABEL_VALUES,
     ("warmNodes",): WARM | st.sampled_from([[], "", [{}], 0, True, {"nodeSelector": 0}, {"tolerations": {}}]),
-    ("warmNodes", "nodeSelector"): SELECTORS,
+    ("warmNodes", "nodeSelector"): LABELS,
     ("warmNodes", "tolerations"): TOLERATION_LISTS,
     ("warmNodes", "tolerations", 0): TOLERATIONS,
 }
@@ -210,7 +175,9 @@ NEARLY: dict[Path, st.SearchStrategy[Any]] = {
 _UNKNOWN: list[Path] = [
     ("imageCacheSiz",), ("Images",), ("IMAGECACHESIZE",), ("images ",), ("",), ("metadata",), ("status",), ("\u2028",),
     ("buildingConfig", "imagePullSecret"), ("buildingConfig", "images"), ("buildingConfig", "\0"),
-    ("warmNodes", "nodeselector"), ("warmNodes", "tolerations", 0, "tolerationSeconds"),
+    ("allowedNamespaces", "name"), ("allowedNamespaces", "selector", "matchlabels"),
+    ("allowedNamespaces", "selector", "matchExpressions", 0, "value"), ("warmNodes", "nodeselector"),
+    ("warmNodes", "tolerations", 0, "tolerationSeconds"),
 ]
 _CHANGES = st.one_of(
     st.sampled_from(list(NEARLY)).flatmap(lambda path: st.tuples(st.just(path), NEARLY[path])),

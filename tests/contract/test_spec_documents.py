@@ -53,6 +53,23 @@ def warm(**fields: Any) -> dict[str, Any]:
     return images("busybox", warmNodes=fields)
 
 
+def allowed(**fields: Any) -> dict[str, Any]:
+    return images("busybox", allowedNamespaces=fields)
+
+
+def asking(*requirements: Any) -> dict[str, Any]:
+    return allowed(selector={"matchExpressions": list(requirements)})
+
+
+def asks(operator: Any, *values: Any) -> dict[str, Any]:
+    return {"key": "tier", "operator": operator, "values": list(values)}
+
+
+# An empty selector admits all; null is absence, as long as something is left.
+SELECTORS: list[Any] = [
+    {}, {"matchLabels": None, "matchExpressions": None}, {"matchLabels": {"a": "b" * 63, "c": None}},
+    {"matchLabels": {f"l{n}": "x" for n in range(20)}}, {"matchLabels": {}, "matchExpressions": []},
+]
 TAKEN: list[Any] = [
     *(images(i) for i in (
         "busybox", "busybox:1.36", f"busybox@{DIGEST}", f"reg.example:5000/a/b:1@{DIGEST}", "localhost/app",
@@ -74,6 +91,14 @@ TAKEN: list[Any] = [
     *(building(imagePullSecrets=s) for s in (
         None, [], ["team-a:regcred"], ["a:b", "c:d"], ["a" * 63 + ":" + "b" * 253], [f"a:s{n}" for n in range(20)],
     )),
+    images("busybox", allowedNamespaces=None),
+    *(allowed(names=n) for n in (["a"], ["team-a", "0"], ["a" * 63], [f"team-{n}" for n in range(100)])),
+    *(allowed(selector=s) for s in SELECTORS),
+    allowed(names=["a"], selector={}), allowed(names=None, selector={}), allowed(names=["a"], selector=None),
+    asking(asks("In", "gold"), asks("NotIn", "", "gold"), {"key": "k" * 317, "operator": "Exists"}),
+    asking(asks("Exists"), asks("DoesNotExist"), asks("In", "v" * 63), asks("In", "twice", "twice")),
+    asking({"key": "tier", "operator": "Exists", "values": None}), asking(asks("In", *(f"v{n}" for n in range(50)))),
+    asking(*(asks("Exists") for _ in range(20))),
     images("busybox", warmNodes=None), warm(), warm(nodeSelector=None, tolerations=None),
     *(warm(nodeSelector=s) for s in (
         {}, {"gpu": "true", "pool": ""}, {"a": None, "b": "c"}, {f"l{n}": "x" for n in range(20)}, {"a": "b" * 63},
@@ -86,8 +111,25 @@ TAKEN: list[Any] = [
         [{"key": "gpu", "value": "v" * 63, "effect": "PreferNoSchedule"}], [{"key": f"t{n}"} for n in range(20)],
     )),
 ]
+NO_NAMES: list[Any] = [
+    [], "team-a", {"team-a": ""}, [None], [1], [""], ["A"], ["a.b"], ["a_b"], ["-a"], ["a-"], ["*"], ["a" * 64],
+    ["a\n"], ["a", "a"], [f"team-{n}" for n in range(101)],
+]
+NO_NAMESPACES: list[Any] = [
+    "all", [], True, {}, {"names": None}, {"names": None, "selector": None}, {"matchLabels": {"a": "b"}},
+    {"selector": "tier=gold"}, {"selector": []}, {"selector": {"matchLabels": []}},
+    {"selector": {"matchExpressions": {}}},
+]
+NO_REQUIREMENTS: list[Any] = [
+    None, "tier", [], {}, {"key": "tier"}, {"operator": "Exists"}, {"key": None, "operator": "Exists"},
+    {"key": "", "operator": "Exists"}, {"key": "k" * 318, "operator": "Exists"}, {"key": "tier", "operator": "In"},
+    {"key": "tier", "operator": "NotIn", "values": None}, {"key": "tier", "operator": "In", "values": "gold"},
+    asks("In"), asks("NotIn"), asks("Exists", "gold"), asks("DoesNotExist", ""), asks("in", "gold"), asks("Gt", "1"),
+    asks("Exists\n"), asks(None, "gold"), asks("In", None), asks("In", 1), asks("In", "v" * 64),
+    asks("In", *(f"v{n}" for n in range(51))),
+]
 NO_NODES: list[Any] = ["all", [], True, [{}]]
-NO_SELECTORS: list[Any] = [
+NO_LABELS: list[Any] = [
     [], "gpu=true", {"gpu": True}, {"gpu": ["a"]}, {f"l{n}": "x" for n in range(21)}, {"a": "b" * 64},
 ]
 NO_TOLERATIONS: list[Any] = [
@@ -120,7 +162,10 @@ REFUSED: list[Any] = [
         ["regcred"], [":b"], ["a:"], ["a:b:c"], ["A:b"], ["a/b:c"], ["a" * 64 + ":b"], ["a:" + "b" * 254], ["a:b\n"],
         [f"a:s{n}" for n in range(21)], "a:b", {"a": "b"}, [None], [1], ["a:b", "a:b"], ["a:b", "c:d", "a:b"],
     )),
-    *(images("busybox", warmNodes=w) for w in NO_NODES), *(warm(nodeSelector=s) for s in NO_SELECTORS),
+    *(images("busybox", allowedNamespaces=a) for a in NO_NAMESPACES),
+    *(allowed(names=n) for n in NO_NAMES), *(asking(r) for r in NO_REQUIREMENTS),
+    *(allowed(selector={"matchLabels": s}) for s in NO_LABELS), asking(*(asks("Exists") for _ in range(21))),
+    *(images("busybox", warmNodes=w) for w in NO_NODES), *(warm(nodeSelector=s) for s in NO_LABELS),
     *(warm(tolerations=t) for t in NO_TOLERATIONS),
     images("busybox", buildingConfig=[]), images("busybox", buildingConfig="here"),
 ]
@@ -168,7 +213,8 @@ DIFFERENCES = (
         server_takes=False, applies=lambda spec: oracle.known(spec) != spec, without=oracle.known, examples=(
             images("busybox", imageCacheSiz=20), building(imagePullSecret=["a:b"]), images("busybox", Images=[]),
             images("busybox", image_cache_size=20), warm(nodeselector={}),
-            warm(tolerations=[{"key": "gpu", "tolerationSeconds": 60}]),
+            warm(tolerations=[{"key": "gpu", "tolerationSeconds": 60}]), allowed(names=["a"], name="b"),
+            allowed(selector={"matchlabels": {}}), asking({"key": "a", "operator": "Exists", "value": "b"}),
         ),
     ),
     Difference(

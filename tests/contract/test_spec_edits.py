@@ -28,7 +28,8 @@ def server(cluster: Cluster) -> Iterator[Server]:
 def existing(server: Server) -> Any:
     return server.created("full", {
         "images": ["busybox"], "imageCacheSize": 30, "retentionDays": 7, "storageClassName": "fast",
-        "onExpiry": "Delete", "buildingConfig": {"cluster": UID, "imagePullSecrets": ["a:b"]},
+        "onExpiry": "Delete", "allowedNamespaces": {"names": ["team-a"]},
+        "buildingConfig": {"cluster": UID, "imagePullSecrets": ["a:b"]},
     })
 
 
@@ -48,6 +49,10 @@ def small(server: Server) -> Any:
     ({"buildingConfig": {"cluster": UID}}, ""),
     ({"buildingConfig": {"cluster": UID, "imagePullSecrets": ["a:c"]}}, ""),
     ({"buildingConfig": {"cluster": UID, "imagePullSecrets": ["a:c", "a:c"]}}, "Duplicate value"),
+    ({"allowedNamespaces": {"names": ["team-b"], "selector": {"matchLabels": {"tier": "gold"}}}}, ""),
+    ({"allowedNamespaces": None}, ""),
+    ({"allowedNamespaces": {}}, "allowedNamespaces needs names or a selector"),
+    ({"allowedNamespaces": {"names": ["a", "a"]}}, "Duplicate value"),
     ({"imageCacheSize": 29}, "imageCacheSize cannot shrink"),
     ({"imageCacheSize": None}, "imageCacheSize cannot shrink"),
     ({"images": ["busybox", "alpine"]}, "images cannot change"),
@@ -72,6 +77,8 @@ def test_edits_of_a_full_spec(server: Server, existing: Any, change: dict[str, A
     ({"warmNodes": {"nodeSelector": {"gpu": "true"}, "tolerations": [{"key": "gpu", "operator": "Exists"}]}}, ""),
     ({"warmNodes": {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "a"}]}}, "Exists has no value"),
     ({"warmNodes": {"tolerations": [{"value": "a"}]}}, "its operator must be Exists"),
+    ({"allowedNamespaces": {"selector": {}}}, ""),
+    ({"allowedNamespaces": {"selector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}, "need values"),
     ({"buildingConfig": {"imagePullSecrets": ["a:b"]}}, ""),
     ({"storageClassName": "fast"}, "storageClassName cannot change"),
     ({"buildingConfig": {"cluster": UID}}, "buildingConfig.cluster cannot change"),
