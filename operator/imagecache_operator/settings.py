@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from enum import StrEnum
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from imagecache_operator import names
 
@@ -17,6 +20,14 @@ PREFIX = "IMAGECACHE_"
 
 class InvalidSettings(ValueError):
     """A variable has a value that cannot be used. The text names the variable and what it may be."""
+
+
+class Injection(StrEnum):
+    """When Pods are made to start from caches. AUTO: where every kubelet is new enough (`planning/kubelets.py`)."""
+
+    AUTO = "auto"
+    ON = "true"
+    OFF = "false"
 
 
 class Settings(BaseModel):
@@ -79,9 +90,20 @@ class Settings(BaseModel):
     resync: timedelta = Field(
         default=timedelta(minutes=10), gt=timedelta(0), description="Longest time between two looks at a cache.",
     )
-    injection: bool = Field(
-        default=True, description="Whether Pods are made to start from caches: the webhook is registered.",
+    injection: Injection = Field(
+        default=Injection.AUTO, description="Whether Pods are made to start from caches: the webhook is registered.",
     )
+
+    @field_validator("injection", mode="before")
+    @classmethod
+    def _on_or_off(cls, said: Any) -> Any:
+        """In all spellings that pydantic knows for yes and no."""
+        if said in list(Injection):
+            return said
+        try:
+            return Injection.ON if TypeAdapter(bool).validate_python(said) else Injection.OFF
+        except ValidationError:
+            raise PydanticCustomError("injection", "Input should be auto, true or false") from None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

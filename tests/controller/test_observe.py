@@ -7,7 +7,7 @@ import pytest
 from imagecache_operator import names
 from imagecache_operator.cluster.api import Unavailable
 from imagecache_operator.cluster.observe import home_uid, observe
-from imagecache_operator.planning.observed import Neighbour, Observed
+from imagecache_operator.planning.observed import Kubelet, Neighbour, Observed
 
 from .world import World
 
@@ -86,6 +86,12 @@ def test_the_platforms_of_all_nodes_are_wanted_once() -> None:
             "status": {"nodeInfo": {"operatingSystem": "linux", "architecture": architecture}},
         })
     assert seen(world).platforms == ("linux/amd64", "linux/arm64")
+
+
+def test_the_kubelets_are_seen() -> None:
+    world = World()
+    world.make("ml")
+    assert seen(world).kubelets == (Kubelet("v1.37.2", "node-1"),)
 
 
 def test_a_cluster_without_nodes_is_waited_for() -> None:

@@ -24,7 +24,9 @@ def three_nodes() -> World:
     for name in ("node-2", "node-3"):
         world.memory.create({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
-            "status": {"nodeInfo": {"operatingSystem": "linux", "architecture": "amd64"}},
+            "status": {"nodeInfo": {
+                "operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "v1.37.2",
+            }},
         })
     return world
 

@@ -135,7 +135,9 @@ class World:
         self.memory = MemoryApi(lambda: self.now)
         self.memory.create({
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
-            "status": {"nodeInfo": {"operatingSystem": "linux", "architecture": "amd64"}},
+            "status": {"nodeInfo": {
+                "operatingSystem": "linux", "architecture": "amd64", "kubeletVersion": "v1.37.2",
+            }},
         })
         self.api = Watched(self.memory)
         self.kubelet = Kubelet(self.memory, script)

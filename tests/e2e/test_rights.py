@@ -21,6 +21,7 @@ from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.reconciler import Reconciler
 from imagecache_operator.names import ACCESS_SECRET
 from imagecache_operator.planning.webhook import LOOK_AGAIN, SERVER_LIFETIME
+from imagecache_operator.settings import Injection as Setting
 from imagecache_operator.settings import Settings
 from kubernetes import client, config
 
@@ -111,7 +112,7 @@ def _injection_in_all_its_moods(kube: Kube) -> None:
     until(rests, "the webhook is registered", 240)
     # By that clock it ends soon. What is made then is of no use today, so it is made once more.
     Injection(api, settings, lambda: datetime.now(UTC) + SERVER_LIFETIME * 3 / 4).run_once()
-    Injection(api, settings.model_copy(update={"injection": False})).run_once()
+    Injection(api, settings.model_copy(update={"injection": Setting.OFF})).run_once()
     until(rests, "the webhook is registered again", 60)
 
 

@@ -148,8 +148,3 @@ def test_a_reason_for_all_images_is_an_outcome() -> None:
     found = reading.builder(pod({"terminated": {"exitCode": 1, "message": said}}, phase="Failed"))
     assert found.outcome is not None
     assert found.outcome.reason is Reason.TLS_FAILED
-
-
-def test_a_nodes_platform_is_as_images_name_it() -> None:
-    node = {"status": {"nodeInfo": {"operatingSystem": "linux", "architecture": "arm64"}}}
-    assert reading.platform(node) == "linux/arm64"

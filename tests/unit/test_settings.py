@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from imagecache_operator.settings import InvalidSettings, Settings
+from imagecache_operator.settings import Injection, InvalidSettings, Settings
 from pydantic import ValidationError
 
 IMAGE = {"IMAGECACHE_BUILDER_IMAGE": "operator:1"}
@@ -39,16 +39,19 @@ def test_lists_are_separated_by_commas(text: str, expected: tuple[str, ...]) -> 
     assert read(PLAIN_HTTP_REGISTRIES=text).plain_http_registries == expected
 
 
-@pytest.mark.parametrize(("text", "expected"), [("true", True), ("false", False), ("0", False), ("1", True)])
-def test_injection_is_on_or_off(text: str, expected: bool) -> None:
-    assert read().injection is True
+@pytest.mark.parametrize(("text", "expected"), [
+    ("auto", Injection.AUTO), ("true", Injection.ON), ("false", Injection.OFF), ("True", Injection.ON),
+    ("0", Injection.OFF), ("1", Injection.ON), ("no", Injection.OFF),
+])
+def test_injection_is_on_or_off_or_left_to_the_kubelets(text: str, expected: Injection) -> None:
+    assert read().injection is Injection.AUTO
     assert read(INJECTION=text).injection is expected
 
 
 @pytest.mark.parametrize(("name", "text"), [
     ("MAX_BUILDERS", "0"), ("MAX_BUILDERS", "four"), ("MAX_BUILDERS", ""), ("MAX_CACHES", "-1"),
     ("MAX_ATTEMPTS", "1.5"), ("RESYNC", "0"), ("RESYNC", "-5"), ("RESYNC", "soon"), ("EXPIRY_GRACE", "-1"),
-    ("INJECTION", ""), ("INJECTION", "maybe"),
+    ("INJECTION", ""), ("INJECTION", "maybe"), ("INJECTION", "2"),
     ("BUILDER_DEADLINE", "0"), ("BUILDER_IMAGE", ""), ("FAILED_VOLUME_TTL", "1..5"),
 ])
 def test_a_mistake_is_told_with_the_variables_name(name: str, text: str) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason
-from imagecache_operator.cluster import reading
+from imagecache_operator.cluster import nodes, reading
 from imagecache_operator.cluster.api import Api, ClusterError, Object, Rejected, Unavailable
 from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret, Server
 
@@ -45,6 +45,7 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     volume = next((reading.volume(v) for v in volumes if v["metadata"]["name"] == volume_name), None)
     pending = volume is not None and volume.phase == "Pending"
     cache = reading.cache(mine)
+    there = _nodes(api)
     return Observed(
         cache=cache,
         home_uid=home,
@@ -58,7 +59,8 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         storage_classes=tuple(c["metadata"]["name"] for c in api.list("StorageClass")) if pending else (),
         progress=reading.progress(log),
         neighbours=_neighbours(all_caches, pods),
-        platforms=_platforms(api),
+        platforms=tuple(sorted({nodes.platform(node) for node in there})),
+        kubelets=nodes.kubelets(there),
     )
 
 
@@ -115,11 +117,11 @@ def _neighbours(caches: list[Object], pods: list[Object]) -> tuple[Neighbour, ..
     return tuple(found)
 
 
-def _platforms(api: Api) -> tuple[str, ...]:
-    found = sorted({reading.platform(n) for n in api.list("Node")})
+def _nodes(api: Api) -> list[Object]:
+    found = api.list("Node")
     if not found:
         raise Unavailable("the cluster has no nodes yet")
-    return tuple(found)
+    return found
 
 
 def _cache_uid(obj: Object) -> str:

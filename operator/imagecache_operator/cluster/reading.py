@@ -266,12 +266,6 @@ def progress(log: str) -> Progress | None:
     return None
 
 
-def platform(node: Object) -> str:
-    """The platform of a node, as images name it."""
-    info = node["status"]["nodeInfo"]
-    return f"{info['operatingSystem']}/{info['architecture']}"
-
-
 def namespace(obj: Object) -> Namespace:
     """From the metadata of a namespace."""
     meta = obj["metadata"]

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from imagecache_operator import names
+from imagecache_operator.cluster import nodes
 from imagecache_operator.cluster.api import Api, Object, Unavailable
 from imagecache_operator.controller import certificates
 from imagecache_operator.controller.reconciler import Pass, utc_now
 from imagecache_operator.planning.webhook import Observed, Renewal, Stored, plan, service_names
-from imagecache_operator.settings import Settings
+from imagecache_operator.settings import PREFIX, Settings
+from imagecache_operator.settings import Injection as Setting
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class Injection:
         self._api = api
         self._settings = settings
         self._clock = clock
+        self._told: str | None = None  # why it is off, as the log says it; empty where it is on
 
     def run_once(self) -> Pass:
         """One look, and at most one write. Raises a ClusterError where either does not succeed."""
@@ -46,11 +49,13 @@ class Injection:
             stored=_stored(secret) if secret else None,
             available=_available(self._api.get("Deployment", names.WEBHOOK, namespace)),
             configuration=self._api.get(CONFIGURATION, names.WEBHOOK_CONFIGURATION),
+            kubelets=() if self._settings.injection is Setting.OFF else nodes.kubelets(self._api.list("Node")),
         )
         todo = plan(seen, self._settings.injection, now)
+        self._tell(todo.off)
         if todo.remove:
             self._api.delete(CONFIGURATION, names.WEBHOOK_CONFIGURATION)
-            log.info("injection is off: deleted %s %s", CONFIGURATION, names.WEBHOOK_CONFIGURATION)
+            log.info("deleted %s %s", CONFIGURATION, names.WEBHOOK_CONFIGURATION)
         if todo.discard and seen.stored:
             self._api.delete("Secret", names.WEBHOOK_SECRET, namespace, seen.stored.uid)
             log.warning("deleted Secret %s, which could not be changed", names.WEBHOOK_SECRET)
@@ -60,6 +65,14 @@ class Injection:
             self._api.apply(todo.apply)
             log.info("applied %s %s", CONFIGURATION, names.WEBHOOK_CONFIGURATION)
         return Pass(again_in=todo.again_in)
+
+    def _tell(self, off: str) -> None:
+        """Once: looks come every minute."""
+        if off == self._told:
+            return
+        self._told = off
+        setting = f"{PREFIX}INJECTION={self._settings.injection}"
+        log.info("injection is off (%s): %s" if off else "injection is on (%s)%s", setting, off)
 
     def _namespace_uid(self) -> str:
         found = self._api.get("Namespace", self._settings.namespace)

@@ -39,6 +39,16 @@ class Namespace:
 
 
 @dataclass(frozen=True)
+class Kubelet:
+    """A version of kubelet that is in the cluster, as it names itself, and one of the nodes that have it. `virtual`: it
+    is no kubelet, but a program that makes something else look like a node."""
+
+    version: str
+    node: str
+    virtual: bool = False
+
+
+@dataclass(frozen=True)
 class Volume:
     """The cache's PersistentVolumeClaim. `requested` is the size as Kubernetes writes it, e.g. "20Gi".
 
@@ -191,6 +201,7 @@ class Observed:
     progress: Progress | None = None
     neighbours: tuple[Neighbour, ...] = ()
     platforms: tuple[str, ...] = field(default=("linux/amd64",))
+    kubelets: tuple[Kubelet, ...] = ()
     last_used: datetime | None = None
 
     def builder_of(self, attempt: int) -> Builder | None:

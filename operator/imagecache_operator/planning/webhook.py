@@ -9,12 +9,15 @@ docs/decisions/0007-webhook-certificates.md.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from imagecache_operator import names
+from imagecache_operator.planning import kubelets
 from imagecache_operator.planning.children import registration
 from imagecache_operator.planning.children.registration import Object
+from imagecache_operator.planning.observed import Kubelet
+from imagecache_operator.settings import Injection
 
 LOOK_AGAIN = timedelta(minutes=1)
 # While the webhook's Pods wait for their certificate and start: soon enough for a person who has just installed it.
@@ -64,13 +67,14 @@ class Stored:
 @dataclass(frozen=True)
 class Observed:
     """All that one look finds. `configuration` is the MutatingWebhookConfiguration as it is, `available` says whether
-    a Pod of the webhook is ready."""
+    a Pod of the webhook is ready. `kubelets` are looked up only where the setting leaves something to them."""
 
     namespace: str
     namespace_uid: str
     stored: Stored | None
     available: bool
     configuration: Object | None
+    kubelets: tuple[Kubelet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,35 @@ class Renewal:
 
 @dataclass(frozen=True)
 class Plan:
-    """At most one of the writes is there: each changes what the next look is about."""
+    """At most one of the writes is there: each changes what the next look is about. `off`: why Pods are not injected;
+    empty where they are."""
 
     again_in: timedelta
+    off: str = ""
     renew: Renewal | None = None
     discard: bool = False  # the Secret: nobody can change it
     apply: Object | None = None
     remove: bool = False  # the configuration
 
 
-def plan(seen: Observed, injection: bool, now: datetime) -> Plan:
-    """What to do now. `injection` is the setting: False unregisters; the certificate is kept right all the same, for
-    the Pods that serve with it."""
-    if not injection and seen.configuration is not None:
+def plan(seen: Observed, injection: Injection, now: datetime) -> Plan:
+    """What to do now. Where `injection`, the setting, or the kubelets are against it, nothing is registered; the
+    certificate is kept right all the same, for the Pods that serve with it."""
+    off = _why_off(seen, injection)
+    return replace(_write(seen, off, now), off=off)
+
+
+def _why_off(seen: Observed, injection: Injection) -> str:
+    if injection is Injection.OFF:
+        return "the settings say so"
+    if injection is Injection.ON:
+        return kubelets.why_not_at_all(seen.kubelets)
+    return kubelets.why_not_by_default(seen.kubelets)
+
+
+def _write(seen: Observed, off: str, now: datetime) -> Plan:
+    """The next write, if there is one."""
+    if off and seen.configuration is not None:
         return Plan(GO_ON, remove=True)
     stored = seen.stored
     if stored is not None and not stored.changeable:
@@ -106,7 +126,7 @@ def plan(seen: Observed, injection: bool, now: datetime) -> Plan:
         return Plan(GO_ON, renew=Renewal("there is no certificate yet", authority=True, server=True))
     if renewal := _renewal(seen, stored, now):
         return Plan(GO_ON, renew=renewal)
-    if not injection:
+    if off:
         return Plan(LOOK_AGAIN)
     if seen.configuration is None and not seen.available:
         return Plan(WAITING)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from imagecache_operator.planning import webhook
 from imagecache_operator.planning.children import registration
+from imagecache_operator.planning.observed import Kubelet
 from imagecache_operator.planning.webhook import (
     AUTHORITY_LIFETIME,
     SERVER_LIFETIME,
@@ -24,8 +25,10 @@ from imagecache_operator.planning.webhook import (
     Stored,
     plan,
 )
+from imagecache_operator.settings import Injection
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+OFF = "the settings say so"
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 NAMES = frozenset({"imagecache-webhook.system.svc", "imagecache-webhook.system.svc.cluster.local"})
@@ -49,7 +52,7 @@ def server(**changes: Any) -> Stored:
 
 
 def test_when_all_is_as_it_should_be_nothing_is_done() -> None:
-    assert plan(seen(found=config()), True, NOW) == Plan(webhook.LOOK_AGAIN)
+    assert plan(seen(found=config()), Injection.ON, NOW) == Plan(webhook.LOOK_AGAIN)
 
 
 RENEWALS: dict[str, tuple[Stored | None, Renewal]] = {
@@ -103,13 +106,14 @@ RENEWALS: dict[str, tuple[Stored | None, Renewal]] = {
 }
 
 
-@pytest.mark.parametrize("injection", [True, False])
+@pytest.mark.parametrize("injection", [Injection.ON, Injection.OFF])
 @pytest.mark.parametrize(("stored", "renewal"), RENEWALS.values(), ids=RENEWALS.keys())
 def test_what_cannot_be_used_or_soon_cannot_is_made_anew(
-    stored: Stored | None, renewal: Renewal, injection: bool,
+    stored: Stored | None, renewal: Renewal, injection: Injection,
 ) -> None:
-    found = config() if injection else None
-    assert plan(seen(stored, found), injection, NOW) == Plan(webhook.GO_ON, renew=renewal)
+    found = config() if injection is Injection.ON else None
+    off = "" if injection is Injection.ON else OFF
+    assert plan(seen(stored, found), injection, NOW) == Plan(webhook.GO_ON, off, renew=renewal)
 
 
 @pytest.mark.parametrize(("lifetime", "stored"), [
@@ -122,44 +126,78 @@ def test_it_is_renewed_when_a_third_is_left_and_not_before(
     lifetime: timedelta, stored: Callable[[datetime], Stored],
 ) -> None:
     second = timedelta(seconds=1)
-    assert plan(seen(stored(NOW + lifetime / 3), config()), True, NOW).renew
-    assert not plan(seen(stored(NOW + lifetime / 3 + second), config()), True, NOW).renew
+    assert plan(seen(stored(NOW + lifetime / 3), config()), Injection.ON, NOW).renew
+    assert not plan(seen(stored(NOW + lifetime / 3 + second), config()), Injection.ON, NOW).renew
 
 
 def test_a_new_authority_signs_only_when_the_api_server_trusts_it() -> None:
     both = config("<first><former>")
-    assert plan(seen(SWAPPED, config("<former>")), True, NOW) == Plan(webhook.GO_ON, apply=both)
+    assert plan(seen(SWAPPED, config("<former>")), Injection.ON, NOW) == Plan(webhook.GO_ON, apply=both)
     one_of_two = {**both, "webhooks": [both["webhooks"][0], config("<former>")["webhooks"][1]]}
-    assert plan(seen(SWAPPED, one_of_two), True, NOW) == Plan(webhook.GO_ON, apply=both)
+    assert plan(seen(SWAPPED, one_of_two), Injection.ON, NOW) == Plan(webhook.GO_ON, apply=both)
     signs = Plan(webhook.GO_ON, renew=Renewal("its authority is new", server=True, keep="<former>"))
-    assert plan(seen(SWAPPED, both), True, NOW) == signs
-    assert plan(seen(SWAPPED, None), True, NOW) == signs, "nobody asks yet"
-    assert plan(seen(SWAPPED, None), False, NOW) == signs
+    assert plan(seen(SWAPPED, both), Injection.ON, NOW) == signs
+    assert plan(seen(SWAPPED, None), Injection.ON, NOW) == signs, "nobody asks yet"
+    assert plan(seen(SWAPPED, None), Injection.OFF, NOW) == replace(signs, off=OFF)
 
 
 def test_a_certificate_near_its_end_waits_for_its_new_authority_too() -> None:
     ageing = replace(SERVER, signed_by=1, not_before=NOW - 70 * DAY, not_after=NOW + 20 * DAY)
-    assert plan(seen(replace(SWAPPED, server=ageing), config("<former>")), True, NOW).renew is None
+    assert plan(seen(replace(SWAPPED, server=ageing), config("<former>")), Injection.ON, NOW).renew is None
 
 
 def test_a_secret_that_nobody_can_change_goes() -> None:
-    assert plan(seen(replace(STORED, changeable=False), config()), True, NOW) == Plan(webhook.GO_ON, discard=True)
+    found = seen(replace(STORED, changeable=False), config())
+    assert plan(found, Injection.ON, NOW) == Plan(webhook.GO_ON, discard=True)
 
 
 def test_nothing_is_registered_before_somebody_answers() -> None:
-    assert plan(seen(available=False), True, NOW) == Plan(webhook.WAITING)
-    assert plan(seen(available=True), True, NOW) == Plan(webhook.GO_ON, apply=config())
+    assert plan(seen(available=False), Injection.ON, NOW) == Plan(webhook.WAITING)
+    assert plan(seen(available=True), Injection.ON, NOW) == Plan(webhook.GO_ON, apply=config())
 
 
 def test_what_is_registered_stays_right_while_nobody_answers() -> None:
-    assert plan(seen(found=config(), available=False), True, NOW) == Plan(webhook.LOOK_AGAIN)
-    assert plan(seen(found=config("<other>"), available=False), True, NOW) == Plan(webhook.GO_ON, apply=config())
+    assert plan(seen(found=config(), available=False), Injection.ON, NOW) == Plan(webhook.LOOK_AGAIN)
+    found = seen(found=config("<other>"), available=False)
+    assert plan(found, Injection.ON, NOW) == Plan(webhook.GO_ON, apply=config())
 
 
 def test_without_injection_nothing_is_registered() -> None:
-    assert plan(seen(found=config()), False, NOW) == Plan(webhook.GO_ON, remove=True)
-    assert plan(seen(None, config()), False, NOW) == Plan(webhook.GO_ON, remove=True), "first of all"
-    assert plan(seen(), False, NOW) == Plan(webhook.LOOK_AGAIN)
+    assert plan(seen(found=config()), Injection.OFF, NOW) == Plan(webhook.GO_ON, OFF, remove=True)
+    assert plan(seen(None, config()), Injection.OFF, NOW) == Plan(webhook.GO_ON, OFF, remove=True), "first of all"
+    assert plan(seen(), Injection.OFF, NOW) == Plan(webhook.LOOK_AGAIN, OFF)
+
+
+def node(version: str) -> tuple[Kubelet, ...]:
+    return (Kubelet("v1.37.2", "node-1"), Kubelet(version, "node-2"))
+
+
+@pytest.mark.parametrize(("version", "by_default", "if_asked_for"), [
+    ("v1.38.0", True, True),
+    ("v1.37.0", True, True),
+    ("v1.36.3", False, True),
+    ("v1.35.0", False, True),
+    ("v1.34.9", False, False),
+    ("unknown", False, True),
+])
+def test_the_oldest_kubelet_decides_what_the_setting_leaves_open(
+    version: str, by_default: bool, if_asked_for: bool,
+) -> None:
+    for setting, registered in (
+        (Injection.AUTO, by_default), (Injection.ON, if_asked_for), (Injection.OFF, False),
+    ):
+        fresh = plan(replace(seen(), kubelets=node(version)), setting, NOW)
+        there = plan(replace(seen(found=config()), kubelets=node(version)), setting, NOW)
+        if registered:
+            assert (fresh, there) == (Plan(webhook.GO_ON, apply=config()), Plan(webhook.LOOK_AGAIN))
+        else:
+            assert fresh == Plan(webhook.LOOK_AGAIN, fresh.off)
+            assert there == Plan(webhook.GO_ON, fresh.off, remove=True)
+            assert fresh.off == OFF if setting is Injection.OFF else "node-2" in fresh.off
+
+
+def test_without_any_kubelet_to_judge_by_nothing_is_registered_by_default() -> None:
+    assert plan(seen(), Injection.AUTO, NOW) == Plan(webhook.LOOK_AGAIN, "the cluster has no nodes yet")
 
 
 def pods(found: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +223,7 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 def test_what_others_have_changed_is_put_back(edit: Callable[[dict[str, Any]], object]) -> None:
     found = copy.deepcopy(config())
     edit(found)
-    assert plan(seen(found=found), True, NOW) == Plan(webhook.GO_ON, apply=config())
+    assert plan(seen(found=found), Injection.ON, NOW) == Plan(webhook.GO_ON, apply=config())
 
 
 def test_what_others_have_added_is_theirs() -> None:
@@ -193,7 +231,7 @@ def test_what_others_have_added_is_theirs() -> None:
     found["metadata"] |= {"uid": "u", "annotations": {"a": "b"}, "labels": {**found["metadata"]["labels"], "a": "b"}}
     found["webhooks"].insert(0, {"name": "another.example"})
     found["webhooks"][1]["aFieldOfTheFuture"] = "its default"
-    assert plan(seen(found=found), True, NOW) == Plan(webhook.LOOK_AGAIN)
+    assert plan(seen(found=found), Injection.ON, NOW) == Plan(webhook.LOOK_AGAIN)
 
 
 def test_a_pod_waits_two_seconds_at_most_and_starts_in_any_case() -> None:
