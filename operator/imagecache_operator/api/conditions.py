@@ -56,6 +56,7 @@ class ConditionReason(StrEnum):
     NOT_AVAILABLE = "NotAvailable"
     NOT_WANTED = "NotWanted"
     NOBODY_ADMITTED = "NobodyAdmitted"
+    KUBELET_TOO_OLD = "KubeletTooOld"
     # Of the condition Warm
     NODES_WARM = "NodesWarm"
     WARMING = "Warming"

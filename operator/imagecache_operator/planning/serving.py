@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.imagecache import Phase, ServerStatus
+from imagecache_operator.planning import kubelets
 from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.children import server
 from imagecache_operator.planning.children.applied import version
@@ -49,6 +50,9 @@ def _why_not(view: View, decision: Decision, rule: Admitted) -> tuple[Because | 
             "It is built with pull Secrets, and no namespace has those of all its private images: say in "
             "spec.allowedNamespaces who may use it"
         )
+    if not rule.everybody and (why := kubelets.why_not_private(view.observed.kubelets)):
+        words = f"It is not for everybody, and {why}: on such a node, Pods may use what others have pulled"
+        return Because.KUBELET_TOO_OLD, words
     return None, ""
 
 

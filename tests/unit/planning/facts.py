@@ -24,6 +24,7 @@ from imagecache_operator.planning.decision import Plan
 from imagecache_operator.planning.observed import (
     Builder,
     Cache,
+    Kubelet,
     Neighbour,
     Observed,
     PullSecret,
@@ -159,6 +160,7 @@ def seen(cache_or_status: Cache | Status | None = None, *others: Neighbour, **fa
     mine = cache_or_status if isinstance(cache_or_status, Cache) else cache(cache_or_status)
     builders = facts.get("builders", ())
     facts.setdefault("storage_classes", ("standard",))
+    facts.setdefault("kubelets", (Kubelet("v1.37.2", "node-1"),))
     return Observed(cache=mine, home_uid=HOME, neighbours=(itself(mine, builders), *others), **facts)
 
 

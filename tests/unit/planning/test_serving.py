@@ -12,7 +12,7 @@ from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.imagecache import AttemptState, OnExpiry, Phase, ServerStatus
 from imagecache_operator.planning.decision import Plan
-from imagecache_operator.planning.observed import Observed, Server, ServerPart
+from imagecache_operator.planning.observed import Kubelet, Observed, Server, ServerPart
 from imagecache_operator.planning.plan import SOON
 from imagecache_operator.planning.reporting import not_served
 
@@ -147,6 +147,21 @@ def test_one_that_is_not_for_everybody_asks_for_a_password(more: dict[str, Any])
     done = planned(facts(server(password=True)))
     assert served(done) == []
     assert told(done) == ("True", Because.SERVING)
+
+
+@pytest.mark.parametrize(("version", "because"), [
+    ("v1.34.9", Because.KUBELET_TOO_OLD), ("v1.35.0", Because.SERVING), ("v1.37.2", Because.SERVING),
+])
+def test_where_kubelets_do_not_ask_for_credentials_it_is_for_everybody_or_nobody(
+    version: str, because: Because,
+) -> None:
+    private = spec(allowed_namespaces={"names": ("team-a",)})
+    facts = replace(complete(server(password=True)), kubelets=(Kubelet(version, "old-node"),))
+    done = planned(replace(facts, cache=replace(facts.cache, spec=private)))
+    assert told(done)[1] == because
+    assert ("old-node" in words(done)) == (because is Because.KUBELET_TOO_OLD)
+    assert bool(deleted(done)) == (because is Because.KUBELET_TOO_OLD)
+    assert told(planned(replace(complete(server()), kubelets=facts.kubelets)))[1] == Because.SERVING
 
 
 def test_whose_it_is_is_told() -> None:
