@@ -98,3 +98,20 @@ def test_nothing_of_a_secret_is_in_status_or_events() -> None:
     everything = [world.cache("ml"), *world.events(), *world.memory.list("Pod"),
                   *world.memory.list("PersistentVolumeClaim", names.NAMESPACE)]
     assert PASSWORD not in json.dumps(everything)
+
+
+def test_that_secrets_were_listed_once_is_not_forgotten() -> None:
+    """What they opened may be on the volume still."""
+    world = World()
+    world.make_pull_secret()
+    world.make("ml", buildingConfig={"imagePullSecrets": [PULL_SECRET]})
+    world.run(lambda: world.status("ml").get("phase") == "Available")
+    assert world.status("ml")["attempt"]["withSecrets"]
+    world.memory.edit(names.KIND, "ml", lambda o: o["spec"].pop("buildingConfig"))
+    world.memory.delete("PersistentVolumeClaim", world.children("volume")[0], names.NAMESPACE)
+    world.settle()
+    world.memory.edit(
+        names.KIND, "ml", lambda o: o["metadata"].setdefault("annotations", {}).update({names.ANNOTATION_RETRY: "1"}),
+    )
+    world.run(lambda: world.status("ml")["attempt"]["number"] == 2 and world.status("ml")["phase"] == "Available")
+    assert world.status("ml")["attempt"]["withSecrets"]

@@ -236,6 +236,7 @@ class Attempt(Model):
     pull_secrets: str | None = Field(
         default=None, description="Which versions of the listed Secrets it was made with. Others ask for another.",
     )
+    with_secrets: bool = Field(default=False, description="Whether it, or one before it, had Secrets listed.")
     failures: int = Field(default=0, description="Attempts that ended without success since the last good one.")
     state: AttemptState
     reason: str | None = Field(default=None, description="Why it ended without success, in one word.")

@@ -67,6 +67,6 @@ def _with_secrets(cache: Cache) -> bool:
     spec, attempt = cache.spec, cache.status.attempt
     return bool(
         (spec is not None and spec.pull_secrets)
-        or (attempt is not None and attempt.pull_secrets)
+        or (attempt is not None and attempt.with_secrets)
         or any(image.pull_secret for image in cache.status.images)
     )

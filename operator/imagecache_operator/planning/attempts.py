@@ -27,23 +27,28 @@ REASON_IMAGES = "ImageFailed"
 
 def next_attempt(
     last: Attempt | None, generation: int, pull_secrets: str | None = None, *, fresh: bool = False,
+    with_secrets: bool = False,
 ) -> Attempt:
-    """The attempt after `last`. `fresh` forgets earlier failures: a person asked again."""
+    """The attempt after `last`. `fresh` forgets earlier failures: a person asked again. `with_secrets`: some are
+    listed, whether they can be read now or not."""
     return Attempt(
         number=last.number + 1 if last else 1,
         observed_generation=generation,
         pull_secrets=pull_secrets,
+        # What an earlier one has put onto the volume is still there.
+        with_secrets=with_secrets or bool(last and last.with_secrets),
         failures=last.failures if last and not fresh else 0,
         state=AttemptState.STARTING,
     )
 
 
-def renewed(attempt: Attempt, generation: int, pull_secrets: str | None) -> Attempt:
+def renewed(attempt: Attempt, generation: int, pull_secrets: str | None, *, with_secrets: bool = False) -> Attempt:
     """An announced attempt whose Pod has not been made, for the spec and the Secrets as they are now."""
     return attempt.model_copy(update={
         # An attempt of a version before this field has none, and gets none: that is no edit.
         "observed_generation": attempt.observed_generation and generation,
         "pull_secrets": pull_secrets or attempt.pull_secrets,
+        "with_secrets": attempt.with_secrets or with_secrets,
     })
 
 
@@ -87,7 +92,8 @@ def _judged(attempt: Attempt, outcome: Outcome, now: datetime) -> Attempt:
     if outcome.succeeded:
         return Attempt(
             number=attempt.number, observed_generation=attempt.observed_generation,
-            pull_secrets=attempt.pull_secrets, state=AttemptState.SUCCEEDED, finished_at=now,
+            pull_secrets=attempt.pull_secrets, with_secrets=attempt.with_secrets, state=AttemptState.SUCCEEDED,
+            finished_at=now,
         )
     if outcome.reason is not None:
         reason, message = str(outcome.reason), outcome.message

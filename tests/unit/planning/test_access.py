@@ -60,7 +60,7 @@ def test_a_secret_taken_out_of_the_spec_makes_nothing_public() -> None:
 
 def test_nor_does_it_where_the_builder_was_one_that_named_no_secrets() -> None:
     obj = cache("ml", TRAIN)
-    obj["status"]["attempt"] = {"number": 1, "state": "Succeeded", "pullSecrets": "0123456789abcdef"}
+    obj["status"]["attempt"] = {"number": 1, "state": "Succeeded", "withSecrets": True}
     assert admitted(reading.cache(obj)).nobody
 
 
