@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from imagecache_operator.api.imagecache import Phase
+from imagecache_operator.api.conditions import ConditionReason, ConditionType
 from imagecache_operator.planning.access import admitted
 from imagecache_operator.planning.children import access
 from imagecache_operator.planning.children.access import Login, login
@@ -129,9 +129,9 @@ def plan(seen: Observed, now: datetime) -> Plan:
 
 
 def _is_served(cache: Cache) -> bool:
-    return (
-        not cache.deleting and cache.spec is not None and cache.spec.serve and cache.status.phase is Phase.AVAILABLE
-    )
+    """Whether there is to be a server, as the last pass over the cache has told."""
+    told = next((c.reason for c in cache.status.conditions if c.type == ConditionType.SERVED), "")
+    return not cache.deleting and told in (ConditionReason.SERVING, ConditionReason.SERVER_PENDING)
 
 
 def _admits(cache: Cache, seen: Observed) -> Iterator[Namespace]:

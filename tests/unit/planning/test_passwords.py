@@ -18,7 +18,7 @@ from imagecache_operator.planning.decision import Manifest
 from imagecache_operator.planning.observed import Cache, Namespace
 from imagecache_operator.planning.passwords import Key, KeyTask, Observed, Plan, Stored
 
-from .offers import ADDRESS, TRAIN
+from .offers import ADDRESS, TRAIN, served
 from .offers import cache as image_cache
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -27,9 +27,9 @@ A, B, OURS = Namespace("team-a", "a"), Namespace("team-b", "b", {"tier": "gold"}
 KEY = Key("k", current=b"k" * 32, since=NOW - DAY)
 
 
-def cache(name: str = "ml", address: str | None = ADDRESS, **spec: Any) -> Cache:
+def cache(name: str = "ml", address: str = ADDRESS, **spec: Any) -> Cache:
     """A served cache, for team-a unless `spec` says otherwise."""
-    status = {} if address == ADDRESS else {"server": address and {"name": "s", "address": address, "ready": True}}
+    status = {"server": {"name": "s", "address": address, "ready": True}}
     wanted = {"allowedNamespaces": {"names": ["team-a"]}, **spec}
     return reading.cache(image_cache(name, TRAIN, spec=wanted, status=status))
 
@@ -124,7 +124,10 @@ def test_where_nodes_are_kept_warm_the_warmer_gets_a_login_too() -> None:
 
 
 def test_before_its_address_is_known_the_server_gets_its_file() -> None:
-    done = planned(cache(address=None))
+    starting = image_cache("ml", TRAIN, spec={"allowedNamespaces": {"names": ["team-a"]}}, status={
+        "server": None, "conditions": [served("False", "ServerPending")],
+    })
+    done = planned(reading.cache(starting))
     assert namespaces(files(done)["ml"]) == ["team-a"]
     assert logins(done) == {}
 
@@ -138,9 +141,7 @@ def test_what_is_there_is_not_written_again() -> None:
     assert logins(planned(cache(), **torn)) == logins(first), "what somebody has changed is put right"
 
 
-@pytest.mark.parametrize("change", [
-    {"serve": False}, {"allowedNamespaces": {"names": ["team-b"]}}, {"allowedNamespaces": None},
-])
+@pytest.mark.parametrize("change", [{"allowedNamespaces": {"names": ["team-b"]}}, {"allowedNamespaces": None}])
 def test_what_is_no_longer_meant_is_taken_back(change: dict[str, Any]) -> None:
     first = planned(cache())
     file, login = (stored(m) for m in first.apply)
@@ -149,9 +150,10 @@ def test_what_is_no_longer_meant_is_taken_back(change: dict[str, Any]) -> None:
     assert (file in done.delete) == ("team-b" not in str(change))
 
 
-@pytest.mark.parametrize("state", [{"phase": "Unavailable"}, {"phase": "Creating"}])
-def test_nor_is_anything_left_of_one_that_is_not_available(state: dict[str, Any]) -> None:
+@pytest.mark.parametrize("reason", ["NotAvailable", "NotWanted", "NobodyAdmitted", "KubeletTooOld"])
+def test_nor_is_anything_left_of_one_that_has_no_server(reason: str) -> None:
     file, login = (stored(m) for m in planned(cache()).apply)
+    state = {"conditions": [served("False", reason)]}
     obj = image_cache("ml", TRAIN, spec={"allowedNamespaces": {"names": ["team-a"]}}, status=state)
     done = planned(reading.cache(obj), htpasswds=(file,), pull_secrets=(login,))
     assert (done.delete, done.apply) == ((login, file), ())
