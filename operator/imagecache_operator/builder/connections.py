@@ -101,8 +101,8 @@ class _Source(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next bytes. Whoever reads past the reader's own buffer wants all that he asks for: it is brought together
-        here, because TLS gives 16 KiB a call, and the way here through all the layers costs more than such a call."""
+        """The next bytes. Whoever asks for more than the reader's own buffer holds wants all of it, and gets it in one
+        call: TLS gives 16 KiB at a time, and each of those through every layer above is processor time for nothing."""
         room, filled = len(buffer), 0
         enough = room if room > _READ_AHEAD else 1
         now = time.monotonic()
