@@ -7,6 +7,7 @@ builder that writes something else is none.
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import dataclasses
 import json
@@ -56,6 +57,9 @@ class Trials:
         self.registry = registry
         self.traffic = traffic
         self._folder = folder
+        # As in its image. Otherwise each run would compile what has changed, where Python is told to keep no bytecode.
+        if not compileall.compile_dir(REPOSITORY / "operator" / "imagecache_operator", quiet=1):
+            raise AssertionError("the builder does not compile")
 
     def build(
         self, volume: Path, form: StoredAs, *, altered: str | None = None, workers: int = WORKERS, cores: int = 0,
