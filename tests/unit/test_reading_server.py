@@ -29,20 +29,31 @@ def service(port: int | None = 31234, **more: Any) -> Any:
     return {"metadata": meta(**more), "spec": {"ports": [{"port": 5000, **({"nodePort": port} if port else {})}]}}
 
 
-def pod(state: Any = None, container: str = names.COMPONENT_SERVER, status: Any = None, **more: Any) -> Any:
+def pod(
+    state: Any = None, container: str = names.COMPONENT_SERVER, status: Any = None, on: str = "a", **more: Any,
+) -> Any:
     found = status or {"containerStatuses": [{"name": "istio-proxy"}, {"name": container, "state": state or {}}]}
-    return {"metadata": {"name": "p", **more}, "status": found}
+    return {"metadata": {"name": "p", **more}, "spec": {"nodeName": on}, "status": found}
+
+
+def node(name: str, *, ready: str = "True", **more: Any) -> Any:
+    other = {"type": "MemoryPressure", "status": "Unknown"}
+    return {"metadata": {"name": name}, "status": {"conditions": [other, {"type": "Ready", "status": ready, **more}]}}
+
+
+LOST = node("b", ready="Unknown", reason="NodeStatusUnknown", message="Kubelet stopped posting node status.")
+SILENT = node("c", ready="False")
 
 
 def test_one_that_answers() -> None:
-    assert reading.server([deployment()], [service()], [pod({"running": {}})]) == Server(
+    assert reading.server([deployment()], [service()], [pod({"running": {}})], [node("a")]) == Server(
         parts=(ServerPart("Deployment", "s", "v1"), ServerPart("Service", "s", "v1"), ServerPart("Pod", "p")),
         node_port=31234, ready=True,
     )
 
 
 def test_nothing_is_nothing() -> None:
-    assert reading.server([], [], []) == Server()
+    assert reading.server([], [], [], []) == Server()
 
 
 @pytest.mark.parametrize(("deployments", "services"), [
@@ -51,19 +62,19 @@ def test_nothing_is_nothing() -> None:
     ([deployment()], []), ([deployment()], [service(deletionTimestamp=GOING)]), ([], [service()]),
 ], ids=["none ready", "none yet", "an earlier generation", "no status", "goes", "no service", "service goes", "gone"])
 def test_one_that_does_not(deployments: list[Any], services: list[Any]) -> None:
-    assert not reading.server(deployments, services, []).ready
+    assert not reading.server(deployments, services, [], []).ready
 
 
 def test_a_service_on_its_way_out_has_no_port_any_more() -> None:
-    assert reading.server([], [service(deletionTimestamp=GOING)], []).node_port is None
-    assert reading.server([], [service(None)], []).node_port is None
-    assert reading.server([], [service(deletionTimestamp=GOING)], []).parts[0].deleting
+    assert reading.server([], [service(deletionTimestamp=GOING)], [], []).node_port is None
+    assert reading.server([], [service(None)], [], []).node_port is None
+    assert reading.server([], [service(deletionTimestamp=GOING)], [], []).parts[0].deleting
 
 
 def test_one_that_somebody_else_has_made_has_no_version() -> None:
     obj = service()
     del obj["metadata"]["annotations"]
-    assert reading.server([], [obj], []).parts == (ServerPart("Service", "s", ""),)
+    assert reading.server([], [obj], [], []).parts == (ServerPart("Service", "s", ""),)
 
 
 UNSCHEDULED = {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes are available"}]}
@@ -79,6 +90,13 @@ QUOTA = [{"type": "Available", "message": "no"}, {"type": "ReplicaFailure", "mes
     ([deployment(0)], [pod(NO_IMAGE, deletionTimestamp=GOING), pod(status=UNSCHEDULED)], "0/2 nodes are available"),
     ([deployment(0, conditions=QUOTA)], [], "exceeded quota"),
     ([], [{"metadata": {"name": "p"}}], ""),
-], ids=["nothing", "no node", "no image", "another container", "an old Pod", "no Pod", "no status"])
+    ([deployment(0)], [pod({"running": {}})], ""),
+    ([deployment(0)], [pod({"running": {}}, on="b")], "its node b is not ready (Kubelet stopped posting node status.)"),
+    ([deployment(0)], [pod({"running": {}}, on="c")], "its node c is not ready"),
+    ([deployment(0)], [pod({"running": {}}, on="gone")], ""),
+    ([deployment(0)], [pod(NO_IMAGE, on="c")], "ImagePullBackOff (no such image)"),
+    ([deployment(0)], [pod({"running": {}}, on="b", deletionTimestamp=GOING)], ""),
+], ids=["nothing", "no node", "no image", "another container", "an old Pod", "no Pod", "no status", "not ready yet",
+        "a lost node", "a node that is silent", "a node that is gone", "both", "an old Pod on a lost node"])
 def test_what_holds_one_up(deployments: list[Any], pods: list[Any], words: str) -> None:
-    assert reading.server(deployments, [service()], pods).waiting_for == words
+    assert reading.server(deployments, [service()], pods, [node("a"), LOST, SILENT]).waiting_for == words

@@ -52,7 +52,7 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         volume=volume,
         builders=builders,
         attempt_secrets=tuple(map(reading.attempt_secret, _components(secrets, names.COMPONENT_CREDENTIALS))),
-        server=_server(api, namespace, _of_cache(home, uid, names.COMPONENT_SERVER)),
+        server=_server(api, namespace, _of_cache(home, uid, names.COMPONENT_SERVER), there),
         warmer=reading.warmer(api.list("DaemonSet", namespace, _of_cache(home, uid, names.COMPONENT_WARMER))),
         warmer_secrets=tuple(map(reading.warmer_secret, _components(secrets, names.COMPONENT_WARMER_CREDENTIALS))),
         pull_secrets=_pull_secrets(api, cache),
@@ -72,10 +72,10 @@ def _of_cache(home: str, uid: str, component: str) -> str:
     return f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid},{names.LABEL_COMPONENT}={component}"
 
 
-def _server(api: Api, namespace: str, selector: str) -> Server:
+def _server(api: Api, namespace: str, selector: str, there: list[Object]) -> Server:
     """Its Pods as well: they hold the volume for longer than their Deployment is there."""
     found = {kind: api.list(kind, namespace, selector) for kind in ("Deployment", "Service", "Pod")}
-    return reading.server(found["Deployment"], found["Service"], found["Pod"])
+    return reading.server(found["Deployment"], found["Service"], found["Pod"], there)
 
 
 def _log(api: Api, pod: str, namespace: str) -> str:

@@ -15,6 +15,7 @@ from imagecache_operator.api.conditions import ConditionReason
 from imagecache_operator.api.credentials import Credential, InvalidCredentials
 from imagecache_operator.api.imagecache import Spec, Status
 from imagecache_operator.api.report import Outcome, Progress
+from imagecache_operator.cluster.nodes import not_ready
 from imagecache_operator.planning.observed import (
     AttemptSecret,
     Builder,
@@ -112,8 +113,11 @@ def builder(obj: Object) -> Builder:
     )
 
 
-def server(deployments: list[Object], services: list[Object], pods: list[Object]) -> Server:
-    """What serves a cache: at most one Deployment and one Service, and any number of Pods, old ones among them."""
+def server(
+    deployments: list[Object], services: list[Object], pods: list[Object], nodes: list[Object],
+) -> Server:
+    """What serves a cache: at most one Deployment and one Service, and any number of Pods, old ones among them. `nodes`
+    are the cluster's."""
     parts = [_server_part(kind, obj) for kind, found in (
         ("Deployment", deployments), ("Service", services), ("Pod", pods),
     ) for obj in found]
@@ -123,7 +127,7 @@ def server(deployments: list[Object], services: list[Object], pods: list[Object]
         parts=tuple(parts),
         node_port=next((int(p["nodePort"]) for p in ports if p.get("nodePort")), None),
         ready=bool(deployment and service and _is_ready(deployment)),
-        waiting_for=_server_waits_for(deployment, pods),
+        waiting_for=_server_waits_for(deployment, pods, nodes),
     )
 
 
@@ -136,10 +140,12 @@ def _is_ready(deployment: Object) -> bool:
     return _is_current(deployment) and ((deployment.get("status") or {}).get("readyReplicas") or 0) >= 1
 
 
-def _server_waits_for(deployment: Object | None, pods: list[Object]) -> str:
+def _server_waits_for(deployment: Object | None, pods: list[Object], nodes: list[Object]) -> str:
+    trouble = {node["metadata"]["name"]: not_ready(node) for node in nodes}
     for pod in pods:
         status = pod.get("status") or {}
         words = _waiting_for(status, _state(status, names.COMPONENT_SERVER).get("waiting") or {})
+        words = words or trouble.get((pod.get("spec") or {}).get("nodeName") or "", "")
         if words and not _deleting(pod):
             return words
     conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
