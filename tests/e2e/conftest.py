@@ -9,10 +9,12 @@ import pytest
 
 from tests.cluster import Cluster, cache
 from tests.support import private_registry
+from tests.support.images import Image, never_seen
 from tests.support.install import install
 from tests.support.kube import Cache, Kube
 from tests.support.private_registry import PrivateRegistry
-from tests.support.upstream import Upstream
+from tests.support.starts import CACHE, IMAGES, SPACE, Starts
+from tests.support.upstream import PORT, Upstream
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -60,4 +62,45 @@ def make_cache(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Callable[
 
     yield make
     for found in made:
+        found.delete()
+
+
+@pytest.fixture(scope="session")
+def space(kube: Kube) -> Iterator[str]:
+    """A namespace of users that enforces `restricted`. Made once: it takes its time to go."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE, "labels": labels}})
+    account = ("-n", SPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
+    kube.cluster.kubectl(*account)  # Pods are refused before
+    yield SPACE
+    kube.cluster.kubectl("delete", "namespace", SPACE, "--timeout=120s")
+
+
+@pytest.fixture
+def starts(kube: Kube, upstream: Upstream, space: str) -> Iterator[Starts]:
+    """Makes Pods in `space`, and removes them after the test, whatever happened."""
+    found = Starts(kube, upstream, space)
+    yield found
+    found.remove()
+
+
+@pytest.fixture(scope="session")
+def large_image(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """A layer that is small at its registry and large on a cache, where it lies decompressed: 64 MB that a node takes
+    long enough to be interrupted."""
+    image = never_seen(tmp_path_factory.mktemp("large"), "team/large:1", "the same again \n" * 2**22)
+    upstream.pusher.push(image)
+    return image
+
+
+@pytest.fixture(scope="session")
+def public_cache(kube: Kube, upstream: Upstream, large_image: Image) -> Iterator[Cache]:
+    """The cache of which most Pods of tests start: Available, served, and as it was after each test."""
+    found = Cache(kube, CACHE)
+    found.apply([*map(upstream.reference, IMAGES), f"{upstream.host}:{PORT}/{large_image.name}"])
+    try:
+        found.wait_for("Available")
+        found.wait_until_served()
+        yield found
+    finally:
         found.delete()
