@@ -11,24 +11,20 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 import yaml
-from imagecache_operator.cluster.client import Client
-from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller.injection import Injection
-from imagecache_operator.controller.reconciler import Reconciler
 from imagecache_operator.names import ACCESS_SECRET
 from imagecache_operator.planning.webhook import LOOK_AGAIN, SERVER_LIFETIME
 from imagecache_operator.settings import Injection as Setting
 from imagecache_operator.settings import Settings
-from kubernetes import client, config
 
-from tests.support import slow_link
-from tests.support.audit import ACCOUNT, ADMINISTRATOR, OPERATOR, AuditLog, Grant, Request, grants
+from tests.support import as_operator, slow_link
+from tests.support.audit import ADMINISTRATOR, OPERATOR, AuditLog, Grant, Request, grants
 from tests.support.install import REPOSITORY
-from tests.support.kube import NAMESPACE, Cache, Kube, until
+from tests.support.kube import Cache, Kube, until
 from tests.support.upstream import PORT, SLOW_HOST, Upstream
 
 COLLECTED = datetime.now(UTC)  # before the first test ran
@@ -77,7 +73,7 @@ def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog
         until(lambda: cache.condition("Ready").get("reason") == "Pulling", "the builder is seen at work", 90)
         cache.wait_for("Available")
         uid = cache.uid
-        _the_day_after_tomorrow(kube).run_once(cache.name, uid)
+        as_operator.the_day_after_tomorrow(kube).run_once(cache.name, uid)
         until(lambda: cache.object is None and not cache.children(uid), "the expired cache leaves nothing", 60)
     finally:
         cache.delete()
@@ -93,17 +89,9 @@ def log(kube: Kube, upstream: Upstream, slow: str, credentials: str) -> AuditLog
     return AuditLog(kube.cluster.audit_log)
 
 
-def _the_day_after_tomorrow(kube: Kube) -> Reconciler:
-    """The operator's own passes under its own account, by another clock: the API server dates what is created itself,
-    and no cache lives for less than a day. It is for one pass; the operator in the cluster does the rest."""
-    api = _as_the_operator(kube)
-    settings = Settings(builder_image="none is started")
-    return Reconciler(api, settings, home_uid(api), lambda: datetime.now(UTC) + timedelta(days=2))
-
-
 def _injection_in_all_its_moods(kube: Kube) -> None:
     """A certificate that is about to end, the setting that unregisters the webhook, and all as it was."""
-    api, settings = _as_the_operator(kube), Settings(builder_image="none is started")
+    api, settings = as_operator.client(kube), Settings(builder_image="none is started")
     today = Injection(api, settings)
 
     def rests() -> bool:
@@ -114,15 +102,6 @@ def _injection_in_all_its_moods(kube: Kube) -> None:
     Injection(api, settings, lambda: datetime.now(UTC) + SERVER_LIFETIME * 3 / 4).run_once()
     Injection(api, settings.model_copy(update={"injection": Setting.OFF})).run_once()
     until(rests, "the webhook is registered again", 60)
-
-
-def _as_the_operator(kube: Kube) -> Client:
-    configuration = client.Configuration()
-    config.load_kube_config(str(kube.cluster.kubeconfig), client_configuration=configuration)
-    configuration.cert_file = configuration.key_file = None  # an administrator's
-    token = kube.cluster.kubectl("-n", NAMESPACE, "create", "token", ACCOUNT).strip()
-    configuration.api_key = {"BearerToken": f"Bearer {token}"}
-    return Client(configuration)
 
 
 def _requests(log: AuditLog) -> list[Request]:

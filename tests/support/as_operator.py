@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's own passes under its own account, from a test: what time brings, without waiting for it.
+
+The API server dates what is created itself, and no cache lives for less than a day; so it is the clock that is another
+one. Called by end-to-end tests.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from imagecache_operator.cluster.client import Client
+from imagecache_operator.cluster.observe import home_uid
+from imagecache_operator.controller.reconciler import Reconciler
+from imagecache_operator.settings import Settings
+from kubernetes.client import Configuration
+from kubernetes.config import load_kube_config
+
+from .audit import ACCOUNT
+from .kube import NAMESPACE, Kube
+
+
+def client(kube: Kube) -> Client:
+    """One with the rights of the operator, and no others."""
+    configuration = Configuration()
+    load_kube_config(str(kube.cluster.kubeconfig), client_configuration=configuration)
+    configuration.cert_file = configuration.key_file = None  # an administrator's
+    token = kube.cluster.kubectl("-n", NAMESPACE, "create", "token", ACCOUNT).strip()
+    configuration.api_key = {"BearerToken": f"Bearer {token}"}
+    return Client(configuration)
+
+
+def the_day_after_tomorrow(kube: Kube) -> Reconciler:
+    """For one pass; the operator in the cluster does the rest, by the real clock."""
+    api = client(kube)
+    settings = Settings(builder_image="none is started")
+    return Reconciler(api, settings, home_uid(api), lambda: datetime.now(UTC) + timedelta(days=2))
