@@ -70,10 +70,13 @@ class Cluster:
         """Runs a bash script on a node."""
         return self.engine.docker("exec", "--interactive", node, "bash", "-eu", input=script)
 
-    def trust_registry(self, host_port: str, ca_pem: str) -> None:
-        """Lets all nodes pull from a registry with a certificate of this CA. containerd looks there at each pull."""
-        folder = f"/etc/containerd/certs.d/{host_port}"
-        hosts = f'server = "https://{host_port}"\n[host."https://{host_port}"]\n  ca = "{folder}/ca.crt"\n'
+    def trust_registry(self, host_port: str, ca_pem: str, at: str = "") -> None:
+        """Lets all nodes pull from a registry with a certificate of this CA. containerd looks there at each pull.
+
+        `at` is for one that answers under another name than images have: docker.io does.
+        """
+        folder, url = f"/etc/containerd/certs.d/{host_port}", f"https://{at or host_port}"
+        hosts = f'server = "{url}"\n[host."{url}"]\n  ca = "{folder}/ca.crt"\n'
         for node in self.nodes:
             self.on_node(
                 node,
@@ -81,6 +84,11 @@ class Cluster:
                 f"cat >{folder}/ca.crt <<'END'\n{ca_pem.strip()}\nEND\n"
                 f"cat >{folder}/hosts.toml <<'END'\n{hosts}END\n",
             )
+
+    def distrust_registry(self, host_port: str) -> None:
+        """Takes `trust_registry` back."""
+        for node in self.nodes:
+            self.on_node(node, f"rm -rf /etc/containerd/certs.d/{host_port}")
 
     def run_container(
         self,

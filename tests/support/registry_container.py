@@ -64,6 +64,7 @@ def serve(
     pusher: Callable[[str], Pusher],
     other_names: tuple[str, ...] = (),
     auth: Mapping[str, Mapping[str, str]] | None = None,
+    port: int = PORT,
 ) -> Pusher:
     """Starts the registry, or takes the one that runs and lets `pusher` in; the nodes trust it. One a host name.
 
@@ -71,7 +72,7 @@ def serve(
     """
     certificate, key = authority.issue(certificate_names(cluster, host, *other_names), files)
     environment = {
-        "REGISTRY_HTTP_ADDR": f":{PORT}",
+        "REGISTRY_HTTP_ADDR": f":{port}",
         "REGISTRY_HTTP_TLS_CERTIFICATE": f"{FILES}/{certificate.name}",
         "REGISTRY_HTTP_TLS_KEY": f"{FILES}/{key.name}",
         "REGISTRY_STORAGE_DELETE_ENABLED": "true",  # tests take images away to see what happens
@@ -80,18 +81,18 @@ def serve(
     for kind, options in (auth or {}).items():
         environment["REGISTRY_AUTH"] = kind
         environment |= {f"REGISTRY_AUTH_{kind}_{option}".upper(): value for option, value in options.items()}
-    running = published(cluster, host, PORT)
+    running = published(cluster, host, port)
     if running is None or not pusher(running).answers():
         cluster.run_container(
             f"{cluster.name}-{host}",
             cluster.engine.image("registry"),
             alias=host,
-            publish={PORT: 0},  # 0: the engine picks a free port of the host
+            publish={port: 0},  # 0: the engine picks a free port of the host
             volumes={files: f"{FILES}:ro"},
             environment=environment,
         )
-        running = wait(cluster, host, PORT, lambda address: pusher(address).answers())
-    cluster.trust_registry(f"{host}:{PORT}", authority.ca_pem.decode())
+        running = wait(cluster, host, port, lambda address: pusher(address).answers())
+    cluster.trust_registry(f"{host}:{port}", authority.ca_pem.decode())
     return pusher(running)
 
 

@@ -9,12 +9,14 @@ import pytest
 
 from tests.support.cold_node import FROM_TESTS, chain_ids, referring
 
-A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
+A, B, C, D, E = (f"sha256:{letter * 64}" for letter in "abcde")
 LISTING = f"""REF TYPE DIGEST SIZE PLATFORMS LABELS
 imagecache.test/registry:dev type {A} 6.0 MiB linux/amd64 -
 registry.test:5000/team/app:2.1 type {B} 13 MiB linux/amd64 io.cri-containerd.image=managed
 localhost:31420/carrier/slow.test_5000/team/app@{C} type {C} 13 MiB linux/amd64 -
 sha256:{"1" * 64} type {A} 6.0 MiB linux/amd64 -
+docker.io/library/imagecache-test-1:1 type {D} 13 MiB linux/amd64 -
+docker.io/library/debian:13 type {E} 13 MiB linux/amd64 -
 sha256:{"2" * 64} type {B} 13 MiB linux/amd64 -
 sha256:{"3" * 64} type {C} 13 MiB linux/amd64 -
 """
@@ -22,7 +24,7 @@ sha256:{"3" * 64} type {C} 13 MiB linux/amd64 -
 
 @pytest.mark.parametrize(("references", "found"), [
     (FROM_TESTS, ["registry.test:5000/team/app:2.1", f"localhost:31420/carrier/slow.test_5000/team/app@{C}",
-                  f"sha256:{'2' * 64}", f"sha256:{'3' * 64}"]),
+                  "docker.io/library/imagecache-test-1:1", f"sha256:{'2' * 64}", f"sha256:{'3' * 64}"]),
     (r"localhost:\d+/carrier/", [f"localhost:31420/carrier/slow.test_5000/team/app@{C}", f"sha256:{'3' * 64}"]),
     ("team/app", []),
 ])
