@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The other forms of `storedAs`, as test_available.py does it for plain tars: made by a builder Pod, judged by tools
-that are not ours, started by real kubelets from a plain registry."""
+that are not ours, started by real kubelets from a plain registry, and by Pods that ask for them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from imagecache_operator.api.reference import parse
 
 from tests.support import volume_server
-from tests.support.kube import Cache, Kube
+from tests.support.kube import NAMESPACE, Cache, Kube, until
+from tests.support.starts import Starts, images_of, volumes
 from tests.support.upstream import Upstream
 from tests.support.volume_server import VolumeServer, config_and_diff_ids
 
@@ -77,5 +78,23 @@ def test_an_original_is_found_by_its_own_digest(
 def test_kubelets_start_a_pod_from_each_image(
     server: VolumeServer, form: str, kube: Kube, references: dict[str, str],
 ) -> None:
-    for number, reference in enumerate(references.values()):
-        server.start_pod(f"e2e-{form.lower()}-{number}", reference, kube.cluster.nodes[number % 2])
+    started = {f"e2e-{form.lower()}-{number}": reference for number, reference in enumerate(references.values())}
+    for number, (name, reference) in enumerate(started.items()):
+        server.start_pod(name, reference, kube.cluster.nodes[number % 2])
+    # They would keep the layers on the nodes, which are to be cold for others.
+    kube.cluster.kubectl("-n", NAMESPACE, "delete", "pods", *started, "--grace-period=0", "--force")
+
+
+def test_a_cold_node_takes_layers_from_the_cache_alone(
+    form: str, caches: dict[str, Cache], starts: Starts, upstream: Upstream,
+) -> None:
+    """As test_start_from_cache.py does it for plain tars: one image of gzip, one of zstd."""
+    cache, images = caches[form], ("team/app:2.1", "team/web:zstd")
+    cache.wait_until_served()
+    until(lambda: starts.would_be_injected(starts.reference(images[0]), cache.name), "the webhook knows it", 30)
+    starts.forget(*images)
+    before = starts.logged()
+    started = starts.start(f"cold-{form.lower()}", *map(starts.reference, images), ask=cache.name)
+    assert len(volumes(started)) == 2
+    assert starts.layers_asked(before, *images) == set()
+    assert [image_id.partition("@")[2] for _, image_id in images_of(started)] == [*map(upstream.digest, images)]
