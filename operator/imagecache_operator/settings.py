@@ -54,7 +54,7 @@ class Settings(BaseModel):
         default=timedelta(minutes=15), gt=timedelta(0),
         description="How long a builder Pod may take to start before the attempt counts as failed.",
     )
-    builder_workers: int = Field(default=4, ge=1, le=32, description="Layers that a builder pulls at the same time.")
+    builder_workers: int = Field(default=3, ge=1, le=32, description="Layers that a builder pulls at the same time.")
     builder_connections: int | None = Field(
         default=None, ge=1, le=32,
         description="Connections of a builder to one registry at the same time; unset: one for each worker.",

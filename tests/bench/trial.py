@@ -35,7 +35,7 @@ from .dataset import Dataset
 from .traffic import Traffic
 
 METER = Path(__file__).with_name("metered.py")
-WORKERS = 4  # the builder's default
+WORKERS = 3  # the builder's default
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ _NO_ROOM = frozenset({Reason.DOES_NOT_FIT, Reason.NO_SPACE_LEFT})
 
 
 def build(
-    job: BuildJob, root: Path, registries: Registries, reporter: Reporter, stop: threading.Event, workers: int = 4,
+    job: BuildJob, root: Path, registries: Registries, reporter: Reporter, stop: threading.Event, workers: int = 3,
 ) -> Outcome:
     """Brings the job's images onto the volume at `root` and says how each one ended. Raises nothing of its own.
 

@@ -79,7 +79,7 @@ class Registries:
         stop: threading.Event,
         plain_http: tuple[str, ...] = (),
         ca_file: str | None = None,
-        workers: int = 4,
+        workers: int = 3,
         limits: Limits | None = None,
         credentials: Credentials | None = None,
     ) -> None:

@@ -218,7 +218,7 @@ def test_settings_reach_the_builder() -> None:
 
 
 @pytest.mark.parametrize(("settings", "expected"), [
-    ({}, {"workers": 4, "connections": None, "retries": 4, "stall_timeout": 30}),
+    ({}, {"workers": 3, "connections": None, "retries": 4, "stall_timeout": 30}),
     (
         {"builder_workers": 8, "builder_connections": 2, "builder_retries": 0,
          "builder_stall_timeout": timedelta(seconds=1.5)},
