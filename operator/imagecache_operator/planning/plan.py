@@ -212,10 +212,7 @@ def _between_attempts(view: View) -> Decision | None:
             waiting, reason=Because.WAITING_FOR_SLOT, again_in=SLOT_POLL,
             message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; older caches go first",
         )
-    fresh = attempts.next_attempt(
-        attempt, seen.cache.generation, view.pull_secrets, fresh=view.asked_again,
-        with_secrets=bool(view.spec.pull_secrets),
-    )
+    fresh = view.next_attempt
     # Only announced: the Pod is made by the next pass, when the number is safely in status.
     return replace(
         waiting, reason=Because.BUILDER_PENDING, message=f"Attempt {fresh.number} is starting", attempt=fresh,
@@ -241,9 +238,7 @@ def _building(view: View) -> Decision:
                 message=f"{wording.counted(view.settings.max_builders, 'builder')} may run at once; "
                 "older caches go first",
             )
-        current = attempts.renewed(
-            attempt, seen.cache.generation, view.pull_secrets, with_secrets=bool(view.spec.pull_secrets),
-        )
+        current = view.renewed(attempt)
         if current != attempt:
             # What it is to be made with has changed while it could not begin; a Secret of it would be the old one.
             stale = tuple(ObjectRef("Secret", s.name) for s in seen.attempt_secrets)

@@ -83,6 +83,19 @@ class View:
         return self.retry_asked or edited
 
     @property
+    def next_attempt(self) -> Attempt:
+        """The attempt after the latest one, for the spec and the Secrets as they are now."""
+        return attempts.next_attempt(
+            self.attempt, self.observed.cache.generation, self.pull_secrets, fresh=self.asked_again,
+            with_secrets=bool(self.spec.pull_secrets),
+        )
+
+    def renewed(self, attempt: Attempt) -> Attempt:
+        """An announced attempt without its Pod, for the spec and the Secrets as they are now."""
+        listed = bool(self.spec.pull_secrets)
+        return attempts.renewed(attempt, self.observed.cache.generation, self.pull_secrets, with_secrets=listed)
+
+    @property
     def secrets_changed(self) -> bool:
         """Whether a listed Secret has changed since the last attempt was announced.
 
