@@ -18,7 +18,7 @@ from .report import Row
 
 MOST = 5
 # (seconds that the first time took, times at the most): a table may take no longer than people wait for it.
-FEWER = ((60.0, 2), (10.0, 3))
+FEWER = ((90.0, 1), (40.0, 3))
 
 
 @dataclass(frozen=True)
