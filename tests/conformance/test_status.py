@@ -44,14 +44,15 @@ def test_a_status_field_that_is_no_longer_said_goes(api: Api, name: Names) -> No
     found = made(api, double(name()))
     full = {
         "phase": "Creating", "progress": "50 %", "conditions": [CONDITION, {**CONDITION, "type": "Stalled"}],
-        "attempt": {"number": 1, "state": "Lost", "reason": "Timeout", "failures": 1},
+        "attempt": {"number": 1, "state": "Lost", "reason": "Timeout", "failures": 1, "withSecrets": True},
         "images": [{"reference": "busybox", "state": "Pulling", "bytesDone": 1}],
     }
     api.apply_status(status_of(found, full))
     found = of(api.get(DOUBLE, found["metadata"]["name"]))
     assert found["status"] == full
     less = {
-        "phase": "Available", "conditions": [CONDITION], "attempt": {"number": 1, "state": "Succeeded", "failures": 0},
+        "phase": "Available", "conditions": [CONDITION],
+        "attempt": {"number": 1, "state": "Succeeded", "failures": 0, "withSecrets": False},
         "images": [{"reference": "busybox", "state": "Pulled"}],
     }
     api.apply_status(status_of(found, less))
