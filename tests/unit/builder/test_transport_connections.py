@@ -169,19 +169,19 @@ def test_an_address_may_be_of_ipv6(
     assert registry.address == f"[::1]:{registry.port}"
 
 
-@pytest.mark.parametrize(("limit", "most"), [(None, 4), (2, 2), (1, 1)])
+@pytest.mark.parametrize(("limit", "most"), [(None, 3), (2, 2), (1, 1)])
 def test_a_registry_gets_so_many_connections(
     limit: int | None, most: int, faulty: FaultyRegistry, run: Run, volume: Path,
 ) -> None:
     """Layers that come only when as many are asked for as may be: fewer never pass, more would be counted."""
-    image = SmallImage([random.Random(seed).randbytes(1000) for seed in range(8)])
+    image = SmallImage([random.Random(seed).randbytes(1000) for seed in range(6)])
     together = threading.Barrier(most)
 
     def waits(handler: Handler, data: bytes) -> None:
         together.wait(20)
         handler.answer(200, data)
 
-    for place in range(8):
+    for place in range(6):
         faulty.fail(_layer(image, place), waits)
     limits = dataclasses.replace(QUICK, connections=limit)
     assert run(faulty.add("team/app", image), limits=limits).succeeded
