@@ -49,7 +49,8 @@ ANNOTATION_SOURCE = f"{GROUP}/source"
 # What an applied child was made from, so that it is applied again only when something else is wanted.
 ANNOTATION_MANIFEST = f"{GROUP}/manifest"
 
-# On a server's Pod: of which logins it knows. A change makes its node look at the Pod's Secrets at once.
+# On Secrets with logins: for which ones they were made. On a server's Pod: which ones its file has; a change makes its
+# node look at the Pod's Secrets at once.
 ANNOTATION_LOGINS = f"{GROUP}/logins"
 
 # Written by users: on a Pod the cache to start from (a name, "auto" or "none"; the second key is another product's), on

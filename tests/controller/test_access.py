@@ -14,7 +14,7 @@ from imagecache_operator import names
 from imagecache_operator.api.credentials import parse
 from imagecache_operator.cluster.api import Object, Rejected, Unavailable
 from imagecache_operator.controller.access import Access
-from imagecache_operator.planning.passwords import LIFETIME, LOOK_AGAIN, OVERLAP, SPREAD
+from imagecache_operator.planning.passwords import LIFETIME, LOOK_AGAIN, LOOK_AGAIN_AT_PASSWORDS, OVERLAP, SPREAD
 from imagecache_operator.settings import Settings
 
 from tests.support.memory_api import MemoryApi
@@ -176,7 +176,7 @@ def test_the_key_is_renewed_and_both_work_for_a_while() -> None:
     assert place.login("team-a") == before, "until servers have read the new file"
     assert (place.file(uid) or "").count("\n") == 2
     assert (file or "") in (place.file(uid) or "")
-    assert place.again_in == SPREAD
+    assert place.again_in == LOOK_AGAIN_AT_PASSWORDS
     place.now += SPREAD
     place.settle()
     assert place.login("team-a") != before
@@ -194,7 +194,7 @@ def test_a_namespace_that_refuses_is_in_nobodys_way(caplog: pytest.LogCaptureFix
     place.look()
     assert [bool(place.login(team)) for team in ("team-a", "team-b", "team-c")] == [True, False, True]
     assert place.again_in == timedelta(minutes=1)
-    assert "in namespace team-b could not be written: exceeded quota" in caplog.text
+    assert "in namespace team-b cannot be written: exceeded quota" in caplog.text
 
 
 def test_a_servers_pod_is_told_of_its_new_file() -> None:
@@ -236,6 +236,32 @@ def test_killed_at_any_write_it_comes_to_the_same_end(write: int, after: bool) -
     assert set(place.login("team-a")) == set(place.login("team-b")) == {ADDRESS}
 
 
+def test_the_former_key_is_forgotten_even_where_somebody_else_has_written_it() -> None:
+    """A restored backup, an edit: what another manager owns is not taken away by leaving it out."""
+    place = Place()
+    uid = place.add()
+    place.settle()
+    place.memory.edit(
+        "Secret", names.ACCESS_KEY_SECRET, lambda o: o["data"].update(previous=o["data"]["current"]), names.NAMESPACE,
+    )
+    place.now += OVERLAP
+    place.settle()
+    assert (place.file(uid) or "").count("\n") == 1
+
+
+def test_a_look_that_gets_no_answer_ends_there() -> None:
+    place = Place()
+    place.add(allowedNamespaces={"selector": {}})
+    place.look()
+    place.memory.refuse = lambda verb, obj: unavailable()
+
+    def unavailable() -> str | None:
+        raise Unavailable("down")
+
+    with pytest.raises(Unavailable):
+        place.look()
+
+
 def test_no_secret_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     place = Place()
@@ -255,7 +281,7 @@ def test_trouble_with_the_look_itself_is_for_whoever_asked() -> None:
     def down(kind: str, name: str) -> Any:
         raise Unavailable("down")
 
-    place.api.list_named = down  # type: ignore[method-assign]
+    place.api.list_named_metadata = down  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         place.look()
     place = Place()

@@ -104,17 +104,34 @@ def test_a_server_that_flaps_is_one_event() -> None:
     assert [e["reason"] for e in world.events() if e["type"] == "Warning"] == ["ServerPending"]
 
 
-@pytest.mark.parametrize(("spec", "reason"), [({"serve": False}, "NotWanted"), (PRIVATE, "NobodyAdmitted")])
-def test_an_edit_takes_the_server_away_and_brings_it_back(spec: dict[str, object], reason: str) -> None:
+def test_to_list_a_secret_changes_nothing_that_is_built() -> None:
     world = served()
     world.make_pull_secret()
-    edit_spec(world, **spec)
+    edit_spec(world, **PRIVATE)
     world.settle()
-    assert told(world) == ("False", reason)
+    assert told(world) == ("True", "Serving")
+
+
+def test_a_cache_that_was_built_with_a_secret_that_no_image_needed_is_for_nobody() -> None:
+    world = World()
+    world.make_pull_secret()
+    world.make("ml", **PRIVATE)
+    world.run(lambda: world.phase("ml") == "Available")
+    world.settle()
+    assert (told(world), world.children("server")) == (("False", "NobodyAdmitted"), [])
+    edit_spec(world, allowedNamespaces={"names": ["default"]})
+    world.run(lambda: told(world) == ("True", "Serving"))
+
+
+def test_an_edit_takes_the_server_away_and_brings_it_back() -> None:
+    world = served()
+    edit_spec(world, serve=False)
+    world.settle()
+    assert told(world) == ("False", "NotWanted")
     assert "server" not in world.status("ml")
     assert world.children("server") == []
     assert world.phase("ml") == "Available"
-    edit_spec(world, serve=True, buildingConfig={})
+    edit_spec(world, serve=True)
     world.run(lambda: told(world) == ("True", "Serving"))
 
 

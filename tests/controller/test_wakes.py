@@ -61,10 +61,22 @@ def test_what_wakes_the_look_at_passwords(type: str | None, status: dict[str, An
     assert (handlers.ACCESS in heard.woken) == woken
 
 
-def test_a_namespace_wakes_the_look_at_passwords() -> None:
+def test_a_namespace_wakes_the_look_at_passwords_where_what_matters_of_it_has_changed() -> None:
     heard = Heard()
-    handlers.wake_access(memo=Memo(None, None, None, None, heard))  # type: ignore[arg-type]
-    assert heard.woken == [handlers.ACCESS]
+    memo = Memo(None, None, None, None, heard)  # type: ignore[arg-type]
+    seen = []
+    changes: list[tuple[str, dict[str, Any]]] = [
+        ("ADDED", {}), ("MODIFIED", {"annotations": {"a": "b"}}), ("MODIFIED", {"labels": {"tier": "gold"}}),
+        ("MODIFIED", {"labels": {"tier": "gold"}}), ("MODIFIED", {"deletionTimestamp": "2026-03-01T12:00:00Z"}),
+        ("DELETED", {}), ("ADDED", {}),
+    ]
+    for type, meta in changes:
+        before = len(heard.woken)
+        body = kopf.Body({"metadata": {"name": "team-a", "uid": "1", **meta}})  # type: ignore[arg-type]
+        handlers.wake_access(type=type, body=body, memo=memo)
+        seen.append(len(heard.woken) > before)
+    assert seen == [True, False, True, False, True, True, True]
+    assert set(heard.woken) == {handlers.ACCESS}
 
 
 @pytest.mark.parametrize(("type", "body", "woken"), [

@@ -59,8 +59,8 @@ class Watched:
     def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         return self._api.list_metadata(kind, namespace, selector)
 
-    def list_named(self, kind: str, name: str) -> Objects:
-        return self._api.list_named(kind, name)
+    def list_named_metadata(self, kind: str, name: str) -> Objects:
+        return self._api.list_named_metadata(kind, name)
 
     def read_log(self, pod: str, namespace: str, container: str, lines: int) -> str:
         return self._api.read_log(pod, namespace, container, lines)

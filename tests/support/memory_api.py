@@ -62,8 +62,8 @@ class MemoryApi:
     def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         return [{"metadata": found["metadata"]} for found in self.list(kind, namespace, selector)]
 
-    def list_named(self, kind: str, name: str) -> Objects:
-        return [found for found in self.list(kind) if found["metadata"]["name"] == name]
+    def list_named_metadata(self, kind: str, name: str) -> Objects:
+        return [found for found in self.list_metadata(kind) if found["metadata"]["name"] == name]
 
     def create(self, manifest: Object) -> bool:
         with self._lock:

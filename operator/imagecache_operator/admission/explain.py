@@ -12,7 +12,6 @@ from typing import TextIO
 import click
 
 from imagecache_operator import names
-from imagecache_operator.admission.store import unseen
 from imagecache_operator.admission.workloads import InvalidFile, Workload, workloads
 from imagecache_operator.api.text import printable
 from imagecache_operator.cluster import reading
@@ -66,12 +65,12 @@ def _seen(api: Api, name: str) -> Namespace:
             f"({printable(error, 200)}).", err=True,
         )
         found = None
-    return reading.namespace(found) if found else unseen(name)
+    return reading.namespace(found) if found else Namespace(name)
 
 
 def explained(workload: Workload, offers: list[Offer], namespace: Namespace) -> Iterator[str]:
     """The lines. Its namespace's label may be what asks."""
-    title, auto = printable(workload.title), namespace.labels.get(names.LABEL_INJECT) == names.AUTO
+    title, auto = printable(workload.title), (namespace.labels or {}).get(names.LABEL_INJECT) == names.AUTO
     if wish(workload.pod, auto) is None:
         yield f"{title}: left alone, nobody asks for a cache."
         yield f"With the annotation {names.ANNOTATION_CACHE}: {names.AUTO} it would be:"

@@ -12,9 +12,6 @@ from imagecache_operator.cluster.api import Object, Objects
 from imagecache_operator.planning.observed import Namespace
 from imagecache_operator.planning.offers import Offer, offer
 
-# Every namespace has it from the API server itself.
-LABEL_NAME = "kubernetes.io/metadata.name"
-
 Fact = TypeVar("Fact")
 
 
@@ -55,12 +52,7 @@ class Store:
 
     def namespace(self, name: str) -> Namespace:
         """That namespace. One that was made a moment ago may not be known yet; what is certain is its name."""
-        return (self.namespaces.by_name or {}).get(name) or unseen(name)
-
-
-def unseen(name: str) -> Namespace:
-    """A namespace of which nothing but its name is known."""
-    return Namespace(name, labels={LABEL_NAME: name})
+        return (self.namespaces.by_name or {}).get(name) or Namespace(name)
 
 
 def _name(obj: Object) -> str:

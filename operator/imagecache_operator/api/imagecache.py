@@ -159,8 +159,8 @@ class Spec(Model):
     )
     allowed_namespaces: AllowedNamespaces | None = Field(
         default=None,
-        description="Namespaces whose Pods may start from this cache. Absent: all, where it lists no pull Secrets; "
-        "where it does, the namespace whose Secrets pulled every image that was pulled with one.",
+        description="Namespaces whose Pods may start from this cache. Absent: all, where it was built without "
+        "pull Secrets; else the namespace whose Secrets pulled every image that was pulled with one.",
     )
     warm_nodes: WarmNodes | None = Field(
         default=None,

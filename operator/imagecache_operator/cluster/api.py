@@ -83,8 +83,8 @@ class Api(Protocol):
     def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         """The same with nothing but each object's metadata: of Secrets, what is in them stays where it is."""
 
-    def list_named(self, kind: str, name: str) -> Objects:
-        """All objects of that name, in whatever namespace. A right that is for that name alone is enough."""
+    def list_named_metadata(self, kind: str, name: str) -> Objects:
+        """The same of all objects of that name, in whatever namespace. A right for that name alone is enough."""
 
     def create(self, manifest: Object) -> bool:
         """POST. False where an object of that name is there already: it is left as it is."""

@@ -21,6 +21,7 @@ from imagecache_operator.cluster.api import RESOURCES, Conflict, Object, Objects
 
 TIMEOUT = (5, 20)  # seconds to connect, and between two reads
 PAGE = 500
+METADATA_PAGE = 50  # of other people's objects, each of which may have 256 KiB of annotations
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML, so the body stays JSON
 _METADATA = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 _ONE_METADATA = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"  # of each event of a watch
@@ -52,8 +53,8 @@ class Client:
     def list_metadata(self, kind: str, namespace: str | None = None, selector: str | None = None) -> Objects:
         return self._list(kind, namespace, selector, _METADATA)
 
-    def list_named(self, kind: str, name: str) -> Objects:
-        return self._pages(kind, None, [("fieldSelector", f"metadata.name={name}")], "application/json")[0]
+    def list_named_metadata(self, kind: str, name: str) -> Objects:
+        return self._pages(kind, None, [("fieldSelector", f"metadata.name={name}")], _METADATA)[0]
 
     def list_versioned(self, kind: str) -> tuple[Objects, str]:
         """All objects of a kind, and the version of the list: `watch` tells what happens after it."""
@@ -102,7 +103,7 @@ class Client:
     def _pages(
         self, kind: str, namespace: str | None, chosen: Sequence[tuple[str, str]], accept: str,
     ) -> tuple[Objects, str]:
-        query = [("limit", str(PAGE)), *chosen]
+        query = [("limit", str(METADATA_PAGE if accept == _METADATA else PAGE)), *chosen]
         items: Objects = []
         token = ""
         while True:

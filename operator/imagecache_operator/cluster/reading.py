@@ -275,7 +275,10 @@ def progress(log: str) -> Progress | None:
 def namespace(obj: Object) -> Namespace:
     """From the metadata of a namespace."""
     meta = obj["metadata"]
-    return Namespace(meta["name"], meta["uid"], meta.get("labels") or {})
+    created = meta.get("creationTimestamp")
+    return Namespace(
+        meta["name"], meta["uid"], meta.get("labels") or {}, datetime.fromisoformat(created) if created else None,
+    )
 
 
 def marked_pod(obj: Object) -> MarkedPod:

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from imagecache_operator import names
 from imagecache_operator.cluster import reading
-from imagecache_operator.cluster.api import Api, ClusterError, Object
-from imagecache_operator.controller.reconciler import RETRY_AFTER_REFUSAL, Pass, utc_now
+from imagecache_operator.cluster.api import Api, ClusterError, Conflict, Object, Rejected
+from imagecache_operator.controller.reconciler import Pass, utc_now
 from imagecache_operator.planning.decision import Manifest
-from imagecache_operator.planning.passwords import Key, KeyTask, Observed, Stored, plan
+from imagecache_operator.planning.passwords import LOOK_AGAIN_AT_PASSWORDS, Key, KeyTask, Observed, Stored, plan
 from imagecache_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,21 +52,25 @@ class Access:
         todo = plan(seen, now)
         if todo.key:
             self._see_to_key(todo.key, secret, now)
-        writes = [(partial(self._delete, stored), stored.namespace, stored.name) for stored in todo.delete]
-        writes += [
-            (partial(self._api.apply, manifest), manifest["metadata"]["namespace"], manifest["metadata"]["name"])
-            for manifest in todo.apply
-        ]
-        refused = False
-        for write, namespace, name in writes:
-            try:
-                write()
-            except ClusterError as trouble:
-                log.warning("Secret %s in namespace %s could not be written: %s", name, namespace, trouble)
-                refused = True
-        for manifest in todo.apply:
-            self._tell_server(manifest)
-        return Pass(again_in=min(RETRY_AFTER_REFUSAL, todo.again_in) if refused else todo.again_in)
+        for manifest in todo.files:
+            if self._written(partial(self._api.apply, manifest), manifest["metadata"]):
+                self._tell_server(manifest)
+        for stored in todo.delete:
+            place = {"name": stored.name, "namespace": stored.namespace}
+            if self._written(partial(self._api.delete, "Secret", uid=stored.uid, **place), place):
+                log.info("deleted Secret %(name)s in namespace %(namespace)s", place)
+        refused = sum(not self._written(partial(self._api.apply, m), m["metadata"]) for m in todo.logins)
+        # Somebody's quota or policy: what it refuses is tried again when a look is due, and not before.
+        return Pass(again_in=todo.again_in if not refused else max(todo.again_in, LOOK_AGAIN_AT_PASSWORDS))
+
+    def _written(self, write: Callable[[], None], where: Mapping[str, Any]) -> bool:
+        """What the cluster refuses in one place is told and stops nothing else; what is no answer at all stops all."""
+        try:
+            write()
+        except (Rejected, Conflict) as refusal:
+            log.warning("Secret %s in namespace %s cannot be written: %s", where["name"], where["namespace"], refusal)
+            return False
+        return True
 
     def _observed(self, key: Object | None) -> Observed:
         htpasswds = f"{names.managed_selector(self._home)},{names.LABEL_COMPONENT}={names.COMPONENT_ACCESS}"
@@ -78,13 +82,9 @@ class Access:
             # In one that is on its way out nothing can be made.
             namespaces=tuple(reading.namespace(n) for n in namespaces if "deletionTimestamp" not in n["metadata"]),
             key=_key(key) if key else None,
-            pull_secrets=tuple(map(_stored, self._api.list_named("Secret", names.ACCESS_SECRET))),
-            htpasswds=tuple(map(_stored, self._api.list("Secret", self._namespace, htpasswds))),
+            pull_secrets=tuple(map(_stored, self._api.list_named_metadata("Secret", names.ACCESS_SECRET))),
+            htpasswds=tuple(map(_stored, self._api.list_metadata("Secret", self._namespace, htpasswds))),
         )
-
-    def _delete(self, stored: Stored) -> None:
-        self._api.delete("Secret", stored.name, stored.namespace, stored.uid)
-        log.info("deleted Secret %s in namespace %s", stored.name, stored.namespace)
 
     def _see_to_key(self, task: KeyTask, secret: Object | None, now: datetime) -> None:
         data = {} if secret is None else secret.get("data") or {}
@@ -107,7 +107,8 @@ class Access:
                 "name": names.ACCESS_KEY_SECRET, "namespace": self._namespace,
                 "labels": {names.LABEL_MANAGED_BY: names.PROGRAM},
             },
-            "data": data,
+            # Emptied, not left out: what somebody else has written too (a restored backup) would stay.
+            "data": {_PREVIOUS: "", **data},
         }
         if secret is None:
             self._api.create(manifest)  # where somebody else was faster, his is as good
@@ -119,10 +120,8 @@ class Access:
     def _tell_server(self, htpasswd: Manifest) -> None:
         """Make the server's node look at the file now: by itself it does so once in a minute or so. A courtesy: where
         it fails, that is what happens."""
-        uid = htpasswd["metadata"]["labels"].get(names.LABEL_CACHE)
-        if uid is None:
-            return  # of a namespace, not of a server
-        version = hashlib.sha256(repr(htpasswd["data"]).encode()).hexdigest()[:16]
+        meta = htpasswd["metadata"]
+        version, uid = meta["annotations"][names.ANNOTATION_LOGINS], meta["labels"][names.LABEL_CACHE]
         server = f"{names.managed_selector(self._home)},{names.LABEL_CACHE}={uid},"
         with suppress(ClusterError):
             for pod in self._api.list_metadata("Pod", self._namespace, server + _SERVERS):
@@ -164,14 +163,12 @@ def _decoded(text: str | None) -> bytes | None:
 
 
 def _stored(secret: Object) -> Stored:
+    """From its metadata."""
     meta = secret["metadata"]
-    labels = meta.get("labels") or {}
     return Stored(
         name=meta["name"],
         namespace=meta["namespace"],
         uid=meta["uid"],
-        type=secret.get("type") or "",
-        immutable=bool(secret.get("immutable")),
-        ours=labels.get(names.LABEL_MANAGED_BY) == names.PROGRAM,
-        data=secret.get("data") or {},
+        version=(meta.get("annotations") or {}).get(names.ANNOTATION_LOGINS, ""),
+        ours=(meta.get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.PROGRAM,
     )

@@ -44,7 +44,7 @@ OVERDUE = 180.0
 INJECTION = "injection"
 ACCESS = "access"
 # A crowd of caches or namespaces comes as many events: they share a look.
-BETWEEN_LOOKS = 0.5
+BETWEEN_LOOKS = 2.0
 
 
 @dataclass
@@ -60,6 +60,7 @@ class Memo:
     pods: PodWatch | None = None
     metrics_port: int = 0
     looking: list[asyncio.Task[None]] = field(default_factory=list)
+    namespaces: dict[str, int] = field(default_factory=dict)
     metrics: web.AppRunner | None = None
 
 
@@ -211,8 +212,17 @@ def wake_owner(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
         memo.wakeups.wake_waiting()
 
 
-def wake_access(memo: Memo, **_: Any) -> None:
-    """A namespace has come, changed or gone: who may use which cache may have changed with it."""
+def wake_access(type: str | None, body: kopf.Body, memo: Memo, **_: Any) -> None:
+    """A namespace has come, gone, or has other labels: who may use which cache may have changed with it. Whatever else
+    people write to their namespaces is not worth a look at all of them."""
+    meta = body.metadata
+    matters = hash((meta.uid, frozenset(meta.labels.items()), "deletionTimestamp" in meta))
+    if type == "DELETED":
+        memo.namespaces.pop(str(meta.name), None)
+    elif memo.namespaces.get(str(meta.name)) == matters:
+        return
+    else:
+        memo.namespaces[str(meta.name)] = matters
     memo.wakeups.wake(ACCESS)
 
 

@@ -9,6 +9,7 @@ this Secret is in, whose people can pull it anyway, until somebody says more (`s
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from imagecache_operator.api.labels import LabelSelector
 from imagecache_operator.planning import pull_secrets, wording
@@ -17,17 +18,22 @@ from imagecache_operator.planning.observed import Cache, Namespace
 
 @dataclass(frozen=True)
 class Admitted:
-    """The namespaces that a cache is for. `everybody`: it needs no password either."""
+    """The namespaces that a cache is for. `everybody`: it needs no password either. `pulled`: when its images were; a
+    namespace that is younger has only the name of the one whose Secret pulled them."""
 
     everybody: bool = False
     names: frozenset[str] = frozenset()
     selector: LabelSelector | None = None
+    pulled: datetime | None = None
 
     def has(self, namespace: Namespace) -> bool:
         """Whether Pods of that namespace may start from the cache."""
-        if self.everybody or namespace.name in self.names:
+        if self.everybody:
             return True
-        return self.selector is not None and self.selector.selects(namespace.labels)
+        if namespace.name in self.names:
+            return self.pulled is None or (namespace.created is not None and namespace.created <= self.pulled)
+        # Of a namespace that has not been seen yet, nobody knows what it is *not* labelled with.
+        return self.selector is not None and namespace.labels is not None and self.selector.selects(namespace.labels)
 
     @property
     def nobody(self) -> bool:
@@ -57,16 +63,16 @@ def admitted(cache: Cache) -> Admitted:
         return Admitted(everybody=True)
     used = {image.pull_secret for image in cache.status.images if image.pull_secret}
     owners = {secret.partition(":")[0] for secret in used}
+    attempt = cache.status.attempt
+    pulled = attempt.finished_at if attempt else None
     # Whoever owns one of two Secrets may not see what the other one pulled.
-    return Admitted(names=frozenset(owners if len(owners) == 1 and pull_secrets.UNKNOWN not in used else ()))
+    if len(owners) != 1 or pull_secrets.UNKNOWN in used or pulled is None:
+        return Admitted()
+    return Admitted(names=frozenset(owners), pulled=pulled)
 
 
 def _with_secrets(cache: Cache) -> bool:
-    """Whether it is, or was, built with pull Secrets: taking them out of the spec makes nothing public that is on the
-    volume already."""
-    spec, attempt = cache.spec, cache.status.attempt
-    return bool(
-        (spec is not None and spec.pull_secrets)
-        or (attempt is not None and attempt.with_secrets)
-        or any(image.pull_secret for image in cache.status.images)
-    )
+    """Whether an attempt had pull Secrets. Not whether the spec lists some now: to take them out makes nothing public
+    that is on the volume already, and to put some in makes nothing private that everybody could pull."""
+    attempt = cache.status.attempt
+    return bool((attempt and attempt.with_secrets) or any(image.pull_secret for image in cache.status.images))

@@ -31,11 +31,15 @@ class Cache:
 
 @dataclass(frozen=True)
 class Namespace:
-    """A namespace, as far as it matters to who may use a cache. A name that is used again gets another uid."""
+    """A namespace, as far as it matters to who may use a cache. A name that is used again gets another uid.
+
+    `labels` and `created` are None where the namespace has not been seen: nothing is known of it but its name.
+    """
 
     name: str
     uid: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] | None = field(default=None, hash=False)
+    created: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ namespace has one Secret for all caches. What is in the Secrets, `children/acces
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason, ConditionType
 from imagecache_operator.planning.access import admitted
 from imagecache_operator.planning.children import access
@@ -21,13 +22,21 @@ from imagecache_operator.planning.decision import Manifest
 from imagecache_operator.planning.observed import Cache, Namespace
 
 LOOK_AGAIN = timedelta(minutes=10)
+# While there are passwords: nobody tells of a Secret that somebody has deleted, be it the key after a leak.
+LOOK_AGAIN_AT_PASSWORDS = timedelta(minutes=1)
 GO_ON = timedelta(seconds=1)
+MOST_WRITES = 200  # in one look: it has to end, and liveness to see that it does
 
 LIFETIME = timedelta(days=30)
 # A new key's passwords are handed out when every server has read them (kubelet: within about a minute and a half), and
 # those of the old key work until no node can have them in memory any more.
 SPREAD = timedelta(minutes=5)
 OVERLAP = timedelta(hours=1)
+# A key from later than that is one by a clock that was wrong.
+SKEW = timedelta(hours=1)
+
+
+Place = tuple[str, str]  # namespace, name
 
 
 class KeyTask(StrEnum):
@@ -53,15 +62,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Stored:
-    """A Secret of ours as it is. `data` by key, in base64."""
+    """A Secret of ours by name: from its metadata, for in other people's namespaces anything may be in it. `version`
+    stands for the logins that it was made for; `ours`: it has our label."""
 
     name: str
     namespace: str
     uid: str
-    type: str = ""
-    immutable: bool = False
+    version: str = ""
     ours: bool = True
-    data: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -80,12 +88,14 @@ class Observed:
 
 @dataclass(frozen=True)
 class Plan:
-    """Deletions come first: among them are those that stand in the way of `apply`."""
+    """In the order in which it is carried out: the key; what servers let in, which is also how a right is taken back;
+    what is surplus; what namespaces log in with."""
 
     again_in: timedelta
     key: KeyTask | None = None
+    files: tuple[Manifest, ...] = field(default=(), repr=False)
     delete: tuple[Stored, ...] = ()
-    apply: tuple[Manifest, ...] = field(default=(), repr=False)
+    logins: tuple[Manifest, ...] = field(default=(), repr=False)
 
 
 def has_password(cache: Cache) -> bool:
@@ -96,36 +106,79 @@ def has_password(cache: Cache) -> bool:
 def plan(seen: Observed, now: datetime) -> Plan:
     """What to do now."""
     private = [cache for cache in seen.caches if _is_served(cache) and has_password(cache)]
-    key = seen.key
     if not private:
         # The key stays: a cache may come back, and Pods that wait would have to learn another password.
-        return Plan(LOOK_AGAIN, delete=(*_surplus(seen.pull_secrets, ()), *_surplus(seen.htpasswds, ())))
-    task, left = _key_task(key, now)
-    if task is not None:
+        return Plan(LOOK_AGAIN, delete=(*_surplus(seen.htpasswds, ()), *_surplus(seen.pull_secrets, ())))
+    key, task = seen.key, _key_task(seen.key, now)
+    if key is None or key.current is None or key.since is None or task is not None:
         return Plan(GO_ON, key=task)
-    if key is None or key.current is None or key.since is None:
-        raise AssertionError("a key that is all right is there")
-    handed_out = key.previous if key.previous and now - key.since < SPREAD else key.current
-    valid = [known for known in (key.current, key.previous) if known]
-    files = [
-        access.htpasswd(cache, seen.home_uid, seen.namespace, [
-            login(one, cache.uid, namespace) for namespace in _admits(cache, seen) for one in valid
-        ]) for cache in private
-    ]
+    known = {(one.namespace, one.name): one for one in (*seen.htpasswds, *seen.pull_secrets)}
+    files = [_file(cache, seen, [one for one in (key.current, key.previous) if one]) for cache in private]
+    stale = [file for file in files if file.is_new(known)]
     logins: dict[str, dict[str, Login]] = {}
-    for cache in private:
-        if cache.status.server is None:
-            continue  # nobody knows its address yet
-        for namespace in _admits(cache, seen):
-            one = login(handed_out, cache.uid, namespace)
-            logins.setdefault(namespace.name, {})[cache.status.server.address] = one
-    pull_secrets = [access.pull_secret(name, by_address) for name, by_address in sorted(logins.items())]
+    for file in files:
+        # Not by the clock alone: a server that has no new file yet knows the old passwords only.
+        spread = file not in stale and now - key.since >= SPREAD
+        handed_out = key.previous if key.previous and not spread else key.current
+        for namespace, one in file.logins_with(handed_out):
+            logins.setdefault(namespace, {})[file.address] = one
+    stale_logins = [
+        access.pull_secret(name, by_address) for name, by_address in sorted(logins.items())
+        if _is_new(known.get((name, names.ACCESS_SECRET)), access.version(sorted(by_address.items())))
+    ]
+    forget = key.previous is not None and not stale and now - key.since >= OVERLAP
+    again_soon = forget or len(stale_logins) > MOST_WRITES or (key.previous is not None and bool(stale))
     return Plan(
-        left,
-        delete=(*_surplus(seen.pull_secrets, pull_secrets), *_surplus(seen.htpasswds, files)),
-        # What lets in before what is let in with.
-        apply=(*_stale(files, seen.htpasswds), *_stale(pull_secrets, seen.pull_secrets)),
+        GO_ON if again_soon else _until_next(key.since, key.previous, now),
+        key=KeyTask.FORGET if forget else None,
+        files=tuple(file.manifest() for file in stale),
+        delete=(
+            *_surplus(seen.htpasswds, {file.place for file in files}),
+            *_surplus(seen.pull_secrets, {(name, names.ACCESS_SECRET) for name in logins}),
+        )[:MOST_WRITES],
+        logins=tuple(stale_logins[:MOST_WRITES]),
     )
+
+
+@dataclass(frozen=True)
+class _File:
+    """The htpasswd file of a cache, before it is hashed."""
+
+    cache: Cache
+    home_uid: str
+    namespace: str
+    address: str
+    namespaces: tuple[Namespace, ...]
+    keys: tuple[bytes, ...] = field(repr=False)
+
+    @property
+    def place(self) -> Place:
+        return self.namespace, names.server_name(self.home_uid, self.cache.uid)
+
+    @property
+    def logins(self) -> list[Login]:
+        """Of all keys: what the server lets in."""
+        return [self._login(key, namespace) for namespace in self.namespaces for key in self.keys]
+
+    def logins_with(self, key: bytes) -> Iterator[tuple[str, Login]]:
+        """By namespace, of one key."""
+        return ((namespace.name, self._login(key, namespace)) for namespace in self.namespaces)
+
+    def _login(self, key: bytes, namespace: Namespace) -> Login:
+        return login(key, self.cache.uid, self.address, namespace)
+
+    def is_new(self, known: Mapping[Place, Stored]) -> bool:
+        return _is_new(known.get(self.place), access.version((self.address, one) for one in self.logins))
+
+    def manifest(self) -> Manifest:
+        return access.htpasswd(self.cache, self.home_uid, self.namespace, self.address, self.logins)
+
+
+def _file(cache: Cache, seen: Observed, keys: list[bytes]) -> _File:
+    """Before the server's address is known, nobody can log in there."""
+    address = cache.status.server.address if cache.status.server else ""
+    namespaces = tuple(_admits(cache, seen)) if address else ()
+    return _File(cache, seen.home_uid, seen.namespace, address, namespaces, tuple(keys))
 
 
 def _is_served(cache: Cache) -> bool:
@@ -143,43 +196,26 @@ def _admits(cache: Cache, seen: Observed) -> Iterator[Namespace]:
             yield namespace
 
 
-def _key_task(key: Key | None, now: datetime) -> tuple[KeyTask | None, timedelta]:
-    """What the key needs now; else the time until it needs something, or a look is due."""
+def _key_task(key: Key | None, now: datetime) -> KeyTask | None:
+    """What has to be done about the key before anything can follow from it."""
     if key is None:
-        return KeyTask.MAKE, GO_ON
+        return KeyTask.MAKE
     if not key.changeable or key.current is None or key.since is None:
-        return KeyTask.DISCARD, GO_ON
-    age = now - key.since
-    if age >= LIFETIME:
-        return KeyTask.RENEW, GO_ON
-    if key.previous and age >= OVERLAP:
-        return KeyTask.FORGET, GO_ON
-    ahead = [end - age for end in (LIFETIME, *((SPREAD, OVERLAP) if key.previous else ())) if end > age]
-    return None, min(LOOK_AGAIN, *ahead)
+        return KeyTask.DISCARD
+    return KeyTask.RENEW if now - key.since >= LIFETIME or key.since - now > SKEW else None
 
 
-def _stale(wanted: list[Manifest], stored: tuple[Stored, ...]) -> list[Manifest]:
-    """Of what is wanted, that which is not there as it should be."""
-    there = {(one.namespace, one.name): one for one in stored}
-    return [manifest for manifest in wanted if not _is_as(there.get(_place(manifest)), manifest)]
+def _until_next(since: datetime, previous: bytes | None, now: datetime) -> timedelta:
+    """The time until the key needs something, or a look is due."""
+    age = now - since
+    ahead: list[timedelta] = [end - age for end in (LIFETIME, *((SPREAD, OVERLAP) if previous else ())) if end > age]
+    return min([LOOK_AGAIN_AT_PASSWORDS, *ahead])
 
 
-def _is_as(found: Stored | None, manifest: Manifest) -> bool:
-    return found is not None and found.ours and found.type == manifest["type"] and found.data == manifest["data"]
+def _is_new(found: Stored | None, version: str) -> bool:
+    return found is None or not found.ours or found.version != version
 
 
-def _surplus(stored: tuple[Stored, ...], wanted: list[Manifest] | tuple[()]) -> Iterator[Stored]:
-    """What of ours is to go: nobody wants it, or it cannot be changed into what is wanted. What is somebody else's
-    stays, and to write over it may be refused."""
-    places = {_place(manifest): manifest for manifest in wanted}
-    for found in stored:
-        manifest = places.get((found.namespace, found.name))
-        unfit = manifest is not None and (
-            found.type != manifest["type"] or (found.immutable and found.data != manifest["data"])
-        )
-        if found.ours and (manifest is None or unfit):
-            yield found
-
-
-def _place(manifest: Manifest) -> tuple[str, str]:
-    return manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+def _surplus(stored: tuple[Stored, ...], wanted: Collection[Place]) -> tuple[Stored, ...]:
+    """What of ours nobody wants. What is somebody else's stays, and to write over it may be refused."""
+    return tuple(one for one in stored if one.ours and (one.namespace, one.name) not in wanted)

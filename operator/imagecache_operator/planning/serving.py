@@ -47,8 +47,8 @@ def _why_not(view: View, decision: Decision, rule: Admitted) -> tuple[Because | 
         return Because.NOT_WANTED, "spec.serve is false"
     if rule.nobody and view.spec.warm_nodes is None:
         return Because.NOBODY_ADMITTED, (
-            "It is built with pull Secrets, and no namespace has those of all its private images: say in "
-            "spec.allowedNamespaces who may use it"
+            "It was built with pull Secrets, and not one namespace's Secrets have pulled all that was pulled with any: "
+            "say in spec.allowedNamespaces who may use it"
         )
     if not rule.everybody and (why := kubelets.why_not_private(view.observed.kubelets)):
         words = f"It is not for everybody, and {why}: on such a node, Pods may use what others have pulled"
@@ -59,7 +59,9 @@ def _why_not(view: View, decision: Decision, rule: Admitted) -> tuple[Because | 
 def rule_of(view: View, decision: Decision) -> Admitted:
     """Whose the cache is, as whoever gives out passwords and injects Pods will read it."""
     cache = view.observed.cache
-    told = cache.status.model_copy(update={"images": decision.images or cache.status.images})
+    told = cache.status.model_copy(update={
+        "images": decision.images or cache.status.images, "attempt": decision.attempt or cache.status.attempt,
+    })
     return admitted(replace(cache, status=told))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from imagecache_operator.admission.store import Store
 from imagecache_operator.planning.observed import Namespace
 
-from tests.unit.planning.offers import TRAIN, cache
+from tests.unit.planning.offers import CREATED, TRAIN, cache
 
 
 def store_with(*caches: dict[str, Any]) -> Store:
@@ -23,7 +23,9 @@ def seen(store: Store) -> dict[str, str] | None:
 
 
 def namespace(name: str, **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "uid": f"uid-of-{name}", "labels": labels}}
+    return {"metadata": {
+        "name": name, "uid": f"uid-of-{name}", "labels": labels, "creationTimestamp": CREATED.isoformat(),
+    }}
 
 
 def test_nothing_is_known_before_both_are_listed() -> None:
@@ -50,25 +52,28 @@ def test_it_follows_what_happens_to_caches() -> None:
 def test_it_follows_what_happens_to_namespaces() -> None:
     store = store_with()
     store.namespaces.replace([namespace("a", tier="gold"), namespace("b")])
-    assert store.namespace("a") == Namespace("a", "uid-of-a", {"tier": "gold"})
+    assert store.namespace("a") == Namespace("a", "uid-of-a", {"tier": "gold"}, CREATED)
     store.namespaces.changed(namespace("b", tier="iron"))
     store.namespaces.changed(namespace("c", tier="lead"))
     store.namespaces.deleted(namespace("a"))
-    assert [store.namespace(name).labels.get("tier") for name in "abc"] == [None, "iron", "lead"]
+    assert [store.namespace(name).labels for name in "abc"] == [None, {"tier": "iron"}, {"tier": "lead"}]
 
 
 def test_of_a_namespace_that_is_not_known_yet_the_name_counts() -> None:
-    allowed = {"names": ["new"], "selector": {"matchLabels": {"kubernetes.io/metadata.name": "newer"}}}
+    without = {"matchExpressions": [{"key": "closed", "operator": "DoesNotExist"}]}
+    allowed = {"names": ["new"], "selector": without}
     store = store_with(cache("ml", TRAIN, spec={"allowedNamespaces": allowed}))
     offers = store.offers
     assert offers is not None
-    assert [n for n in ("new", "newer", "other") if offers[0].admitted.has(store.namespace(n))] == ["new", "newer"]
+    assert [n for n in ("new", "other") if offers[0].admitted.has(store.namespace(n))] == ["new"]
 
 
 def test_a_namespace_without_labels() -> None:
     store = store_with()
-    store.namespaces.replace([{"metadata": {"name": "a", "uid": "1"}}, {"metadata": {
-        "name": "b", "uid": "2", "labels": None}}])
+    for_a, for_b = namespace("a"), namespace("b")
+    del for_a["metadata"]["labels"]
+    for_b["metadata"]["labels"] = None
+    store.namespaces.replace([for_a, for_b])
     assert [store.namespace(name).labels for name in "ab"] == [{}, {}]
 
 

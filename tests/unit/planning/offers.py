@@ -14,7 +14,7 @@ CREATED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ADDRESS = "localhost:31234"
 GIB = 1024**3
 TRAIN = "registry.example/ml/train:1.4"
-TEAM_A = Namespace("team-a", "uid-of-team-a", {"kubernetes.io/metadata.name": "team-a", "tier": "gold"})
+TEAM_A = Namespace("team-a", "uid-of-team-a", {"kubernetes.io/metadata.name": "team-a", "tier": "gold"}, CREATED)
 
 
 def digest(of: str) -> str:
@@ -34,6 +34,7 @@ def cache(
 ) -> dict[str, Any]:
     """An ImageCache as the API server sends it, served unless `status` says otherwise; `age` in days."""
     listed = [image(i) if isinstance(i, str) else i for i in images]
+    with_secrets = "imagePullSecrets" in ((spec or {}).get("buildingConfig") or {})
     return {
         "apiVersion": names.API_VERSION, "kind": names.KIND,
         "metadata": {
@@ -44,7 +45,12 @@ def cache(
         "status": {
             "phase": "Available", "images": listed,
             "server": {"name": "imc-1-server", "address": ADDRESS, "ready": True},
-            "conditions": [served("True")], **(status or {}),
+            "conditions": [served("True")],
+            "attempt": {
+                "number": 1, "state": "Succeeded", "withSecrets": with_secrets,
+                "finishedAt": (CREATED + timedelta(days=1)).isoformat(),
+            },
+            **(status or {}),
         },
     }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,15 +12,19 @@ from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.observed import Namespace
 from imagecache_operator.planning.pull_secrets import UNKNOWN
 
-from tests.unit.planning.offers import TRAIN, cache
+from tests.unit.planning.offers import CREATED, TRAIN, cache
 
-OURS = Namespace("team-a", "1", {"tier": "gold", "name": "team-a"})
-THEIRS = Namespace("team-b", "2")
+OURS = Namespace("team-a", "1", {"tier": "gold", "name": "team-a"}, CREATED)
+THEIRS = Namespace("team-b", "2", {}, CREATED)
+PULLED = CREATED + timedelta(days=1)
 
 
 def rule(*, secrets: tuple[str, ...] = (), pulled_with: tuple[str | None, ...] = (), **spec: Any) -> Admitted:
     obj = cache("ml", *(f"registry.example/image-{n}" for n in range(len(pulled_with))), TRAIN)
     obj["spec"] |= {"buildingConfig": {"imagePullSecrets": list(secrets)}, **spec}
+    obj["status"]["attempt"] = {
+        "number": 1, "state": "Succeeded", "withSecrets": bool(secrets), "finishedAt": PULLED.isoformat(),
+    }
     for image, secret in zip(obj["status"]["images"], pulled_with, strict=False):
         image["pullSecret"] = secret
     return admitted(reading.cache(obj))
@@ -62,6 +67,29 @@ def test_nor_does_it_where_the_builder_was_one_that_named_no_secrets() -> None:
     obj = cache("ml", TRAIN)
     obj["status"]["attempt"] = {"number": 1, "state": "Succeeded", "withSecrets": True}
     assert admitted(reading.cache(obj)).nobody
+
+
+def test_to_list_a_secret_makes_nothing_private_that_everybody_could_pull() -> None:
+    obj = cache("ml", TRAIN, spec={"buildingConfig": {"imagePullSecrets": ["team-a:regcred"]}})
+    obj["status"]["attempt"] = {"number": 1, "state": "Succeeded"}
+    assert admitted(reading.cache(obj)).everybody
+
+
+@pytest.mark.parametrize(("created", "has"), [
+    (CREATED, True), (PULLED, True), (PULLED + timedelta(seconds=1), False), (None, False),
+], ids=["before", "then", "after", "not seen yet"])
+def test_a_namespace_that_took_the_name_later_could_not_pull_it(created: datetime | None, has: bool) -> None:
+    found = rule(secrets=("team-a:regcred",), pulled_with=("team-a:regcred",))
+    assert found.has(Namespace("team-a", "another", {}, created)) == has
+    by_name = rule(allowedNamespaces={"names": ["team-a"]})
+    assert by_name.has(Namespace("team-a", "another", {}, created)), "who writes a name means the name"
+
+
+def test_of_a_namespace_that_is_not_seen_yet_nobody_knows_what_it_lacks() -> None:
+    without = {"matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}]}
+    found = rule(allowedNamespaces={"selector": without})
+    assert not found.has(Namespace("team-b"))
+    assert found.has(THEIRS)
 
 
 @pytest.mark.parametrize(("allowed", "admits"), [

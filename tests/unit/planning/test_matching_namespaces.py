@@ -15,9 +15,9 @@ from imagecache_operator.planning.matching import Match, match
 from imagecache_operator.planning.observed import Namespace
 from imagecache_operator.planning.offers import Missed, offer
 
-from tests.unit.planning.offers import TEAM_A, TRAIN, cache, pod
+from tests.unit.planning.offers import CREATED, TEAM_A, TRAIN, cache, pod
 
-TEAM_B = Namespace("team-b", "uid-of-team-b")
+TEAM_B = Namespace("team-b", "uid-of-team-b", {}, CREATED)
 SECRETS = {"buildingConfig": {"imagePullSecrets": ["team-b:regcred"]}}
 FOR_B = {"allowedNamespaces": {"names": ["team-b"]}}
 OF_B = "is not for namespace team-a: it is for 1 namespace (team-b)"

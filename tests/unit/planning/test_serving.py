@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
-from imagecache_operator.api.imagecache import AttemptState, OnExpiry, Phase, ServerStatus
+from imagecache_operator.api.imagecache import AttemptState, OnExpiry, Phase, ServerStatus, Spec
 from imagecache_operator.planning.decision import Plan
 from imagecache_operator.planning.observed import Kubelet, Observed, Server, ServerPart
 from imagecache_operator.planning.plan import SOON
@@ -48,6 +48,17 @@ BOTH = [f"Service/{SERVER}", f"Deployment/{SERVER}"]
 GOING = ServerPart("Pod", SERVER_POD, deleting=True)
 PRIVATE = spec(building_config={"image_pull_secrets": ("team-a:regcred",)})
 MINUTE = timedelta(minutes=1)
+
+
+def with_secrets(facts: Observed, what: Spec, pulled_with: str | None = None) -> Observed:
+    """The same cache, built with pull Secrets."""
+    status, attempt = facts.cache.status, facts.cache.status.attempt
+    assert attempt
+    built = status.model_copy(update={
+        "attempt": attempt.model_copy(update={"with_secrets": True}),
+        "images": tuple(i.model_copy(update={"pull_secret": pulled_with}) for i in status.images),
+    })
+    return replace(facts, cache=replace(facts.cache, spec=what, status=built), pull_secrets=(pull_secret(),))
 
 
 def told(done: Plan) -> tuple[str, str]:
@@ -122,8 +133,7 @@ def test_one_on_its_way_out_is_waited_for() -> None:
     (spec(serve=False), Because.NOT_WANTED), (PRIVATE, Because.NOBODY_ADMITTED),
 ], ids=["not wanted", "for nobody"])
 def test_one_that_is_not_to_be_is_removed(what: Any, because: Because) -> None:
-    facts = replace(complete(server()), pull_secrets=(pull_secret(),))
-    facts = replace(facts, cache=replace(facts.cache, spec=what))
+    facts = with_secrets(complete(server()), what)
     done = planned(facts)
     assert (done.status.phase, told(done), done.status.server) == (Phase.AVAILABLE, ("False", because), None)
     assert (served(done), deleted(done)) == ([], BOTH[::-1])
@@ -138,8 +148,7 @@ def test_one_that_is_not_for_everybody_asks_for_a_password(more: dict[str, Any])
     private = spec(building_config={"image_pull_secrets": ("team-a:regcred",)}, **more)
 
     def facts(found: Server) -> Observed:
-        given = replace(complete(found), pull_secrets=(pull_secret(),))
-        return replace(given, cache=replace(given.cache, spec=private))
+        return with_secrets(complete(found), private)
 
     open_to_all = planned(facts(server()))
     assert served(open_to_all) == BOTH[1:], "an open server of before is replaced"
@@ -169,10 +178,7 @@ def test_whose_it_is_is_told() -> None:
 
 
 def test_by_default_it_is_for_the_namespace_whose_secret_pulled_it() -> None:
-    facts = replace(complete(server(password=True)), pull_secrets=(pull_secret(),))
-    images = tuple(i.model_copy(update={"pull_secret": "team-a:regcred"}) for i in facts.cache.status.images)
-    told_before = facts.cache.status.model_copy(update={"images": images})
-    done = planned(replace(facts, cache=replace(facts.cache, spec=PRIVATE, status=told_before)))
+    done = planned(with_secrets(complete(server(password=True)), PRIVATE, "team-a:regcred"))
     assert (told(done), words(done)) == (("True", Because.SERVING), "For 1 namespace (team-a)")
 
 

@@ -3,8 +3,8 @@
 namespace, and in each namespace that it is for a login (`imagePullSecrets` of Pods, which the webhook adds).
 
 All of it follows from one key. So nothing has to be remembered for a namespace, and what is lost is made again as it
-was. A password is an HMAC of the UIDs of cache and namespace: that of one is of no use for another, nor for a
-namespace or cache that takes the name later.
+was. A password is an HMAC of the UIDs of cache and namespace and of the server's address: that of one is of no use for
+another, nor for a namespace or cache that takes the name later, nor when the port is somebody else's.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import bcrypt
@@ -44,14 +43,21 @@ class Login:
     password: str = field(repr=False)
 
 
-def login(key: bytes, cache_uid: str, namespace: Namespace) -> Login:
+def login(key: bytes, cache_uid: str, address: str, namespace: Namespace) -> Login:
     """The login that follows from the key. Users of two keys differ, so that a server can know both."""
     mark = hashlib.sha256(key).hexdigest()[:8]
-    return Login(f"{namespace.name}.{mark}", _text(_mac(key, cache_uid, namespace.uid)))
+    return Login(f"{namespace.name}.{mark}", _text(_mac(key, cache_uid, address, namespace.uid)))
 
 
-def htpasswd(cache: Cache, home_uid: str, namespace: str, logins: Iterable[Login]) -> dict[str, Any]:
-    """The Secret with the file that the cache's server reads, again whenever it changes."""
+def version(logins: Iterable[tuple[str, Login]]) -> str:
+    """Stands for these logins by address, in an annotation. (They are random and long: a hash gives nothing away.)"""
+    content = json.dumps([(address, one.user, one.password) for address, one in logins])
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def htpasswd(cache: Cache, home_uid: str, namespace: str, address: str, logins: Sequence[Login]) -> dict[str, Any]:
+    """The Secret with the file that the cache's server reads, again whenever it changes. One login takes a
+    millisecond."""
     lines = "".join(f"{one.user}:{_hashed(one.password)}\n" for one in logins)
     return {
         "apiVersion": "v1",
@@ -60,7 +66,10 @@ def htpasswd(cache: Cache, home_uid: str, namespace: str, logins: Iterable[Login
             "name": names.server_name(home_uid, cache.uid),
             "namespace": namespace,
             "labels": names.child_labels(names.COMPONENT_ACCESS, home_uid, cache.uid),
-            "annotations": {names.ANNOTATION_CACHE_NAME: cache.name},
+            "annotations": {
+                names.ANNOTATION_CACHE_NAME: cache.name,
+                names.ANNOTATION_LOGINS: version((address, one) for one in logins),
+            },
             "ownerReferences": [owner.reference(cache)],
         },
         "type": HTPASSWD_TYPE,
@@ -81,16 +90,16 @@ def pull_secret(namespace: str, logins: Mapping[str, Login]) -> dict[str, Any]:
             "name": names.ACCESS_SECRET,
             "namespace": namespace,
             "labels": {names.LABEL_MANAGED_BY: names.PROGRAM, names.LABEL_COMPONENT: names.COMPONENT_ACCESS},
+            "annotations": {names.ANNOTATION_LOGINS: version(sorted(logins.items()))},
         },
         "type": LOGIN_TYPE,
         "data": {LOGIN_KEY: _base64(json.dumps({"auths": auths}))},
     }
 
 
-@lru_cache(maxsize=4096)
 def _hashed(password: str) -> str:
     """For htpasswd. The salt follows from the password, so that the same file comes out each time; salts are there
-    for passwords that people choose, and that two of them may share. Kept, for one takes a millisecond."""
+    for passwords that people choose, and that two of them may share."""
     salt = base64.b64encode(_mac(password.encode())[:16])[:22].translate(bytes.maketrans(_BASE64, _BCRYPTS))
     return bcrypt.hashpw(password.encode(), b"$2b$" + _COST + b"$" + salt).decode()
 
