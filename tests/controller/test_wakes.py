@@ -72,8 +72,8 @@ def test_a_namespace_wakes_the_look_at_passwords_where_what_matters_of_it_has_ch
     ]
     for type, meta in changes:
         before = len(heard.woken)
-        body = kopf.Body({"metadata": {"name": "team-a", "uid": "1", **meta}})  # type: ignore[arg-type]
-        handlers.wake_access(type=type, body=body, memo=memo)
+        namespace: Any = {"metadata": {"name": "team-a", "uid": "1", **meta}}
+        handlers.wake_access(type=type, body=kopf.Body(namespace), memo=memo)
         seen.append(len(heard.woken) > before)
     assert seen == [True, False, True, False, True, True, True]
     assert set(heard.woken) == {handlers.ACCESS}
