@@ -36,7 +36,7 @@ from .runnable import COMMAND
 
 POD = "bench-start"
 FORMS = (StoredAs.ZSTD, StoredAs.DECOMPRESSED, StoredAs.ORIGINAL)
-LIMIT = 27 * 60  # seconds after which nobody gets another turn
+LIMIT = 21 * 60  # seconds after which nobody gets another turn
 POD_SECONDS, CACHE_SECONDS = 240, 300
 OF_CACHES = r"localhost:\d+/carrier/bench"
 OURS = rf"bench[\w-]*\.test:\d+/|{OF_CACHES}"
