@@ -10,7 +10,7 @@ import pytest
 from imagecache_operator import names
 from imagecache_operator.admission.store import Store
 from imagecache_operator.cluster.client import Client
-from imagecache_operator.cluster.watching import follow
+from imagecache_operator.cluster.watching import follow, follow_metadata
 from kubernetes import client, config
 
 from tests.support.kube import Cache, Kube, until
@@ -20,7 +20,7 @@ from tests.support.kube import Cache, Kube, until
 def api(kube: Kube) -> Client:
     configuration = client.Configuration()
     config.load_kube_config(str(kube.cluster.kubeconfig), client_configuration=configuration)
-    return Client(configuration, connections=1)
+    return Client(configuration, connections=2)
 
 
 def known(store: Store, name: str) -> str | None:
@@ -30,10 +30,13 @@ def known(store: Store, name: str) -> str | None:
 
 def test_the_store_follows_the_cluster(api: Client, make_cache: Callable[..., Cache]) -> None:
     store, stop = Store(), threading.Event()
-    thread = threading.Thread(target=follow, args=(api, names.KIND, store, stop), daemon=True)
-    thread.start()
+    for what, arguments in (
+        (follow, (api, names.KIND, store.caches, stop)), (follow_metadata, (api, "Namespace", store.namespaces, stop)),
+    ):
+        threading.Thread(target=what, args=arguments, daemon=True).start()
     try:
-        until(lambda: store.offers is not None, "the caches are listed")
+        until(lambda: store.offers is not None, "caches and namespaces are listed")
+        assert store.namespace("kube-system").labels
         cache = make_cache("watched", "registry.test:5000/team/none:1", serve=False)
         until(lambda: known(store, "watched") == "is not to be served (spec.serve is false)", "it is seen")
         cache.delete("--wait=false")
