@@ -15,11 +15,15 @@ NAME = os.environ.get("IMAGECACHE_TEST_CLUSTER", "imagecache-test")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`make test`), one of them has all that needs the cluster, in the usual order; most of
-    its time it waits, while the others do the rest."""
+    """With several processes (`make test`), one of them has all that needs the cluster for itself, in the usual order;
+    most of its time it waits, while another asks its API server about things that nobody else looks at, and does the
+    rest."""
     for item in items:
-        if "tests/e2e/" in item.path.as_posix() or item.get_closest_marker("e2e"):
+        path = item.path.as_posix()
+        if "tests/e2e/" in path or "tests/life/" in path:
             item.add_marker(pytest.mark.xdist_group("cluster"))
+        elif item.get_closest_marker("e2e"):
+            item.add_marker(pytest.mark.xdist_group("api-server"))
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def make_cache(kube: Kube, request: pytest.FixtureRequest) -> Iterator[Callable[
         found.delete()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def space(kube: Kube) -> Iterator[str]:
     """A namespace of users that enforces `restricted`. Made once: it takes its time to go."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -93,7 +93,7 @@ def large_image(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
     return image
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def public_cache(kube: Kube, upstream: Upstream, large_image: Image) -> Iterator[Cache]:
     """The cache of which most Pods of tests start: Available, served, and as it was after each test."""
     found = Cache(kube, CACHE)

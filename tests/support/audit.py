@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the API server's audit log tells: who asked for what, when, and by which right.
 
-The API server is a witness that sees every request with one clock, whoever made it. `tests/e2e/test_rights.py` asks
-it whether the operator uses all that it may; `tests/bench` asks it how long things took.
+The API server is a witness that sees every request with one clock, whoever made it. `tests/bench` asks it how long
+things took, and `tests/e2e/test_what_it_may_do.py` whether the operator uses all that it may.
 """
 
 from __future__ import annotations
