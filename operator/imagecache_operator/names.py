@@ -97,6 +97,12 @@ def managed_selector(home_uid: str) -> str:
     return f"{LABEL_MANAGED_BY}={PROGRAM},{LABEL_HOME}={home_uid}"
 
 
+def child_selector(home_uid: str, component: str = "", cache_uid: str = "") -> str:
+    """The same of one kind of child, or of one cache, or of both."""
+    more = ((LABEL_CACHE, cache_uid), (LABEL_COMPONENT, component))
+    return ",".join([managed_selector(home_uid), *(f"{label}={value}" for label, value in more if value)])
+
+
 def child_labels(component: str, home_uid: str, cache_uid: str) -> dict[str, str]:
     """Labels that every child carries, whatever its kind."""
     return {

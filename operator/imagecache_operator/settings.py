@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from pydantic_core import PydanticCustomError
 
 from imagecache_operator import names
+from imagecache_operator.api.job import WORKERS
 
 PREFIX = "IMAGECACHE_"
 
@@ -54,7 +55,9 @@ class Settings(BaseModel):
         default=timedelta(minutes=15), gt=timedelta(0),
         description="How long a builder Pod may take to start before the attempt counts as failed.",
     )
-    builder_workers: int = Field(default=3, ge=1, le=32, description="Layers that a builder pulls at the same time.")
+    builder_workers: int = Field(
+        default=WORKERS, ge=1, le=32, description="Layers that a builder pulls at the same time.",
+    )
     builder_connections: int | None = Field(
         default=None, ge=1, le=32,
         description="Connections of a builder to one registry at the same time; unset: one for each worker.",

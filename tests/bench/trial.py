@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagecache_operator import names
-from imagecache_operator.api.job import StoredAs
+from imagecache_operator.api.job import WORKERS, StoredAs
 from imagecache_operator.builder.check import check
 
 from tests.cluster.progress import tail
@@ -35,7 +35,6 @@ from .dataset import Dataset
 from .traffic import Traffic
 
 METER = Path(__file__).with_name("metered.py")
-WORKERS = 3  # the builder's default
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from imagecache_operator.api.labels import LabelSelector
-from imagecache_operator.api.model import Model
+from imagecache_operator.api.model import Model, listed_once
 
 NAMESPACE_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 
@@ -36,8 +36,7 @@ class AllowedNamespaces(Model):
     @field_validator("names")
     @classmethod
     def _names_once(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if names is not None and len(set(names)) < len(names):
-            raise PydanticCustomError("listed_twice", "a namespace is listed twice")
+        listed_once(names or (), "a namespace")
         return names
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,6 +21,10 @@ from pydantic import ConfigDict, Field
 
 from imagecache_operator.api.model import Model
 from imagecache_operator.api.reference import DEFAULT_HOST, Reference
+
+# A Secret with what `parse` reads, as Kubernetes knows it.
+SECRET_TYPE = "kubernetes.io/dockerconfigjson"  # noqa: S105 - a type
+SECRET_KEY = ".dockerconfigjson"  # noqa: S105 - a key
 
 _DOCKER_HUB = "index.docker.io"  # what `docker login` calls it, whatever images call it
 _LONGEST_KEY_SHOWN = 100
@@ -75,6 +79,11 @@ class Credentials(Model):
         """Only what some of these images are tried with."""
         wanted = {entry for reference in references for entry in self.candidates(reference)}
         return Credentials(entries=tuple(entry for entry in self.entries if entry in wanted))
+
+
+def secret_data(auths: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The data of such a Secret with these entries."""
+    return {SECRET_KEY: base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}
 
 
 def parse(text: str, source: str, *, legacy: bool = False) -> tuple[Credential, ...]:

@@ -8,18 +8,16 @@ so that the API server refuses a mistake with a sentence, before any controller 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator
-from pydantic_core import PydanticCustomError
 
 from imagecache_operator.api import reference
 from imagecache_operator.api.access import AllowedNamespaces
 from imagecache_operator.api.job import StoredAs
-from imagecache_operator.api.model import Model
+from imagecache_operator.api.model import Model, listed_once
 from imagecache_operator.api.report import ImageState
 from imagecache_operator.api.warming import WarmNodes, WarmNodesStatus
 
@@ -50,12 +48,6 @@ def _fixed(field: str, why: str) -> dict[str, str]:
         f"(!has(self.{field}) || self.{field} == oldSelf.{field})",
         f"{field} cannot change: {why}; create another ImageCache instead",
     )
-
-
-def _listed_once(entries: Sequence[str]) -> None:
-    """What CEL and the list types say on the server. Status, whose images are keyed by reference, holds none twice."""
-    if len(set(entries)) < len(entries):
-        raise PydanticCustomError("listed_twice", "an entry is listed twice")
 
 
 class OnExpiry(StrEnum):
@@ -90,7 +82,7 @@ class BuildingConfig(Model):
     @field_validator("image_pull_secrets")
     @classmethod
     def _secrets_once(cls, secrets: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        _listed_once(secrets or ())
+        listed_once(secrets or ())
         return secrets
 
 
@@ -177,7 +169,7 @@ class Spec(Model):
     @field_validator("images")
     @classmethod
     def _images_once(cls, images: tuple[str, ...]) -> tuple[str, ...]:
-        _listed_once(images)
+        listed_once(images)
         return images
 
     @field_validator("image_cache_size", "retention_days", mode="before")
@@ -298,3 +290,7 @@ class Status(Model):
         default=(),
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     )
+
+    def condition(self, kind: str) -> Condition | None:
+        """The condition of that type; None where there is none."""
+        return next((c for c in self.conditions if c.type == kind), None)

@@ -14,6 +14,7 @@ from pydantic import Field
 from imagecache_operator.api.model import Model
 
 GIB = 1024**3
+WORKERS = 3  # layers at the same time, where nobody says otherwise; container runtimes pull as many
 
 
 class StoredAs(StrEnum):

@@ -3,8 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+def listed_once(entries: Sequence[str], what: str = "an entry") -> None:
+    """What CEL and the list types say on the server. Raises an error of validation that begins with `what`."""
+    if len(set(entries)) < len(entries):
+        raise PydanticCustomError("listed_twice", "{what} is listed twice", {"what": what})
 
 
 class Model(BaseModel):

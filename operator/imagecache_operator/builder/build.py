@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from imagecache_operator.api.job import BuildJob
+from imagecache_operator.api.job import WORKERS, BuildJob
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome, mark_of
@@ -43,7 +43,8 @@ _NO_ROOM = frozenset({Reason.DOES_NOT_FIT, Reason.NO_SPACE_LEFT})
 
 
 def build(
-    job: BuildJob, root: Path, registries: Registries, reporter: Reporter, stop: threading.Event, workers: int = 3,
+    job: BuildJob, root: Path, registries: Registries, reporter: Reporter, stop: threading.Event,
+    workers: int = WORKERS,
 ) -> Outcome:
     """Brings the job's images onto the volume at `root` and says how each one ended. Raises nothing of its own.
 

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from imagecache_operator import names
 from imagecache_operator.api.credentials import Credentials
-from imagecache_operator.api.job import GIB, BuildJob, StoredAs
+from imagecache_operator.api.job import GIB, WORKERS, BuildJob, StoredAs
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.report import Outcome
 from imagecache_operator.api.text import printable
@@ -89,7 +89,8 @@ class _Request:
               help="A config.json with credentials of registries, as `docker login` writes it.")
 @click.option("--plain-http", multiple=True, callback=arguments.hosts, metavar="HOST",
               help="A registry without TLS; may be repeated.")
-@click.option("--workers", type=click.IntRange(1, 32), default=3, show_default=True, help="Layers at the same time.")
+@click.option("--workers", type=click.IntRange(1, 32), default=WORKERS, show_default=True,
+              help="Layers at the same time.")
 @click.option("--connections", type=click.IntRange(1, 32),
               help="Connections to one registry at the same time. [default: one for each worker]")
 @click.option("--retries", type=click.IntRange(0, 20), default=_LIMITS.failures_in_a_row - 1, show_default=True,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from imagecache_operator.api.credentials import Credentials
+from imagecache_operator.api.job import WORKERS
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import DEFAULT_HOST, Reference
 from imagecache_operator.builder.access import Access, Login, Refused
@@ -79,7 +80,7 @@ class Registries:
         stop: threading.Event,
         plain_http: tuple[str, ...] = (),
         ca_file: str | None = None,
-        workers: int = 3,
+        workers: int = WORKERS,
         limits: Limits | None = None,
         credentials: Credentials | None = None,
     ) -> None:

@@ -31,13 +31,10 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     mine = next((c for c in all_caches if c["metadata"]["name"] == name and c["metadata"]["uid"] == uid), None)
     if mine is None:
         return None
-    pods = api.list(
-        "Pod", namespace, f"{names.managed_selector(home)},{names.LABEL_COMPONENT}={names.COMPONENT_BUILDER}",
-    )
-    volumes = api.list(
-        "PersistentVolumeClaim", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}",
-    )
-    secrets = api.list_metadata("Secret", namespace, f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid}")
+    pods = api.list("Pod", namespace, names.child_selector(home, names.COMPONENT_BUILDER))
+    of_cache = names.child_selector(home, cache_uid=uid)
+    volumes = api.list("PersistentVolumeClaim", namespace, of_cache)
+    secrets = api.list_metadata("Secret", namespace, of_cache)
     builders = tuple(reading.builder(p) for p in pods if _cache_uid(p) == uid)
     running = next((b for b in builders if b.running), None)
     log = _log(api, running.name, namespace) if running else ""
@@ -52,8 +49,10 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         volume=volume,
         builders=builders,
         attempt_secrets=tuple(map(reading.attempt_secret, _components(secrets, names.COMPONENT_CREDENTIALS))),
-        server=_server(api, namespace, _of_cache(home, uid, names.COMPONENT_SERVER), there),
-        warmer=reading.warmer(api.list("DaemonSet", namespace, _of_cache(home, uid, names.COMPONENT_WARMER))),
+        server=_server(api, namespace, names.child_selector(home, names.COMPONENT_SERVER, uid), there),
+        warmer=reading.warmer(
+            api.list("DaemonSet", namespace, names.child_selector(home, names.COMPONENT_WARMER, uid)),
+        ),
         warmer_secrets=tuple(map(reading.warmer_secret, _components(secrets, names.COMPONENT_WARMER_CREDENTIALS))),
         pull_secrets=_pull_secrets(api, cache),
         storage_classes=tuple(c["metadata"]["name"] for c in api.list("StorageClass")) if pending else (),
@@ -66,10 +65,6 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
 
 def _components(found: list[Object], component: str) -> list[Object]:
     return [obj for obj in found if (obj["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT) == component]
-
-
-def _of_cache(home: str, uid: str, component: str) -> str:
-    return f"{names.managed_selector(home)},{names.LABEL_CACHE}={uid},{names.LABEL_COMPONENT}={component}"
 
 
 def _server(api: Api, namespace: str, selector: str, there: list[Object]) -> Server:

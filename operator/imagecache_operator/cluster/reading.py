@@ -35,7 +35,7 @@ Object = dict[str, Any]
 # Far above what a person or a tool writes. Each cache may list 20 Secrets, which are read at each look at it.
 _LONGEST_PULL_SECRET = 48 * 1024
 _PULL_SECRET_KEYS = {
-    "kubernetes.io/dockerconfigjson": ".dockerconfigjson",
+    credentials.SECRET_TYPE: credentials.SECRET_KEY,
     "kubernetes.io/dockercfg": ".dockercfg",
 }
 

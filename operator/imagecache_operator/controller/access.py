@@ -7,8 +7,6 @@ after the other, in a thread, for as long as the operator runs.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 import secrets
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from typing import Any
 from imagecache_operator import names
 from imagecache_operator.cluster import reading
 from imagecache_operator.cluster.api import Api, ClusterError, Conflict, Object, Rejected
+from imagecache_operator.controller import own_secrets
 from imagecache_operator.controller.reconciler import Pass, utc_now
 from imagecache_operator.planning.decision import Manifest
 from imagecache_operator.planning.passwords import LOOK_AGAIN_AT_PASSWORDS, Key, KeyTask, Observed, Stored, plan
@@ -73,7 +72,7 @@ class Access:
         return True
 
     def _observed(self, key: Object | None) -> Observed:
-        htpasswds = f"{names.managed_selector(self._home)},{names.LABEL_COMPONENT}={names.COMPONENT_ACCESS}"
+        htpasswds = names.child_selector(self._home, names.COMPONENT_ACCESS)
         namespaces = self._api.list_metadata("Namespace")
         return Observed(
             namespace=self._namespace,
@@ -87,44 +86,28 @@ class Access:
         )
 
     def _see_to_key(self, task: KeyTask, secret: Object | None, now: datetime) -> None:
-        data = {} if secret is None else secret.get("data") or {}
         if secret is not None and task is KeyTask.DISCARD:
             self._api.delete("Secret", names.ACCESS_KEY_SECRET, self._namespace, secret["metadata"]["uid"])
-        elif task is KeyTask.FORGET:
-            self._write_key(secret, {key: data[key] for key in (_CURRENT, _SINCE)})
         else:
-            kept = {_PREVIOUS: data[_CURRENT]} if task is KeyTask.RENEW else {}
-            fresh = {_CURRENT: secrets.token_bytes(KEY_BYTES), _SINCE: now.isoformat().encode()}
-            self._write_key(secret, {**kept, **{k: base64.b64encode(v).decode() for k, v in fresh.items()}})
-        log.info("Secret %s: the key is %s", names.ACCESS_KEY_SECRET, task)
-
-    def _write_key(self, secret: Object | None, data: dict[str, str]) -> None:
-        manifest: Object = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": KEY_TYPE,
-            "metadata": {
-                "name": names.ACCESS_KEY_SECRET, "namespace": self._namespace,
-                "labels": {names.LABEL_MANAGED_BY: names.PROGRAM},
-            },
+            data = own_secrets.content(secret or {})
             # Emptied, not left out: what somebody else has written too (a restored backup) would stay.
-            "data": {_PREVIOUS: "", **data},
-        }
-        if secret is None:
-            self._api.create(manifest)  # where somebody else was faster, his is as good
-        else:
-            # Of what was read, and of nothing else: another operator may have renewed it a moment ago.
-            manifest["metadata"] |= {field: secret["metadata"][field] for field in ("uid", "resourceVersion")}
-            self._api.apply(manifest)
+            previous = data[_CURRENT] if task is KeyTask.RENEW else b""
+            if task is not KeyTask.FORGET:
+                data = {_CURRENT: secrets.token_bytes(KEY_BYTES), _SINCE: now.isoformat().encode()}
+            own_secrets.write(
+                self._api, secret, names.ACCESS_KEY_SECRET, self._namespace, KEY_TYPE,
+                {_CURRENT: data[_CURRENT], _SINCE: data[_SINCE], _PREVIOUS: previous},
+            )
+        log.info("Secret %s: the key is %s", names.ACCESS_KEY_SECRET, task)
 
     def _tell_server(self, htpasswd: Manifest) -> None:
         """Make the server's node look at the file now: by itself it does so once in a minute or so. A courtesy: where
         it fails, that is what happens."""
         meta = htpasswd["metadata"]
         version, uid = meta["annotations"][names.ANNOTATION_LOGINS], meta["labels"][names.LABEL_CACHE]
-        server = f"{names.managed_selector(self._home)},{names.LABEL_CACHE}={uid},"
+        server = names.child_selector(self._home, names.COMPONENT_SERVER, uid)
         with suppress(ClusterError):
-            for pod in self._api.list_metadata("Pod", self._namespace, server + _SERVERS):
+            for pod in self._api.list_metadata("Pod", self._namespace, server):
                 self._api.apply({
                     "apiVersion": "v1",
                     "kind": "Pod",
@@ -135,31 +118,21 @@ class Access:
                 })
 
 
-_SERVERS = f"{names.LABEL_COMPONENT}={names.COMPONENT_SERVER}"
-
-
 def _key(secret: Object) -> Key:
-    data = secret.get("data") or {}
+    data = own_secrets.content(secret)
     since = None
     with suppress(ValueError):  # what cannot be read is absent, and the key is made anew
-        found = datetime.fromisoformat((_decoded(data.get(_SINCE)) or b"").decode())
+        found = datetime.fromisoformat(data.get(_SINCE, b"").decode())
         since = found if found.tzinfo else None
-    current, previous = _decoded(data.get(_CURRENT)), _decoded(data.get(_PREVIOUS))
+    # A key that somebody has shortened is one that can be guessed.
+    whole = {name: value for name, value in data.items() if len(value) >= KEY_BYTES}
     return Key(
         uid=secret["metadata"]["uid"],
-        changeable=secret.get("type") == KEY_TYPE and not secret.get("immutable"),
-        # A key that somebody has shortened is one that can be guessed.
-        current=current if current and len(current) >= KEY_BYTES else None,
-        previous=previous if previous and len(previous) >= KEY_BYTES else None,
+        changeable=own_secrets.is_changeable(secret, KEY_TYPE),
+        current=whole.get(_CURRENT),
+        previous=whole.get(_PREVIOUS),
         since=since,
     )
-
-
-def _decoded(text: str | None) -> bytes | None:
-    try:
-        return base64.b64decode(text or "")
-    except binascii.Error:  # the API server would not have taken it
-        return None
 
 
 def _stored(secret: Object) -> Stored:

@@ -8,8 +8,6 @@ what is there, and a write to something that has changed since is refused.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -17,7 +15,7 @@ from datetime import datetime
 from imagecache_operator import names
 from imagecache_operator.cluster import nodes
 from imagecache_operator.cluster.api import Api, Object, Unavailable
-from imagecache_operator.controller import certificates
+from imagecache_operator.controller import certificates, own_secrets
 from imagecache_operator.controller.reconciler import Pass, utc_now
 from imagecache_operator.planning.webhook import Observed, Renewal, Stored, plan, service_names
 from imagecache_operator.settings import PREFIX, Settings
@@ -82,45 +80,20 @@ class Injection:
 
     def _renew(self, secret: Object | None, renewal: Renewal, now: datetime) -> None:
         namespace = self._settings.namespace
-        files = certificates.renewed(_files(secret or {}), renewal, service_names(namespace), now)
-        manifest: Object = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": SECRET_TYPE,
-            "metadata": {
-                "name": names.WEBHOOK_SECRET, "namespace": namespace,
-                "labels": {names.LABEL_MANAGED_BY: names.PROGRAM},
-            },
-            "data": {key: base64.b64encode(content).decode() for key, content in files.items()},
-        }
-        if secret is None:
-            self._api.create(manifest)  # where somebody else was faster, his is as good
-        else:
-            # Of what was read, and of nothing else: another operator may have renewed it a moment ago.
-            manifest["metadata"] |= {key: secret["metadata"][key] for key in ("uid", "resourceVersion")}
-            self._api.apply(manifest)
+        files = certificates.renewed(own_secrets.content(secret or {}), renewal, service_names(namespace), now)
+        own_secrets.write(self._api, secret, names.WEBHOOK_SECRET, namespace, SECRET_TYPE, files)
         log.info("renewed Secret %s: %s", names.WEBHOOK_SECRET, renewal.why)
 
 
 def _stored(secret: Object) -> Stored:
-    files = _files(secret)
+    files = own_secrets.content(secret)
     return Stored(
         uid=secret["metadata"]["uid"],
-        changeable=secret.get("type") == SECRET_TYPE and not secret.get("immutable"),
+        changeable=own_secrets.is_changeable(secret, SECRET_TYPE),
         authorities=certificates.authorities(files),
         can_sign=certificates.can_sign(files),
         server=certificates.server(files),
     )
-
-
-def _files(secret: Object) -> dict[str, bytes]:
-    found = {}
-    for key, text in (secret.get("data") or {}).items():
-        try:
-            found[key] = base64.b64decode(text)
-        except binascii.Error:  # the API server would not have taken it
-            continue
-    return found
 
 
 def _available(deployment: Object | None) -> bool:

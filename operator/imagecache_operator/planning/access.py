@@ -36,6 +36,11 @@ class Admitted:
         return self.selector is not None and namespace.labels is not None and self.selector.selects(namespace.labels)
 
     @property
+    def has_password(self) -> bool:
+        """Whether nodes have to log in for what they take from the cache."""
+        return not self.everybody
+
+    @property
     def nobody(self) -> bool:
         """Whether no namespace can ever be among them."""
         return not (self.everybody or self.names or self.selector is not None)

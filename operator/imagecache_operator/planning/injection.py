@@ -102,7 +102,7 @@ def _pull_secrets(pod: Pod, chosen: Candidate) -> tuple[Operation, ...]:
     """Behind those that are there, which are not ours to judge: a Pod's own, or its service account's. An account's are
     filled in before webhooks are asked, and later only where a Pod lists none."""
     there = pod.spec.image_pull_secrets or ()
-    if not chosen.offer.has_password or any(secret.name == names.ACCESS_SECRET for secret in there):
+    if not chosen.offer.admitted.has_password or any(secret.name == names.ACCESS_SECRET for secret in there):
         return ()
     added = {"name": names.ACCESS_SECRET}
     if not there:

@@ -68,11 +68,6 @@ class Offer:
             return self._by_digest.get((wanted.name, wanted.digest))
         return self._by_tag.get((wanted.name, wanted.tag or ""))
 
-    @property
-    def has_password(self) -> bool:
-        """Whether nodes have to log in for what they take from it."""
-        return not self.admitted.everybody
-
     def withheld(self, namespace: Namespace) -> tuple[Missed, str] | None:
         """Why it is not for Pods of that namespace; None where it is. The words name other namespaces: they are for
         those who may read ImageCaches."""
@@ -116,7 +111,7 @@ def cached_image(image: ImageStatus) -> CachedImage | None:
 
 
 def _unusable(cache: Cache, images: list[CachedImage]) -> tuple[Missed, str] | None:
-    served = next((c for c in cache.status.conditions if c.type == ConditionType.SERVED), None)
+    served = cache.status.condition(ConditionType.SERVED)
     server = cache.status.server
     if cache.deleting:
         return Missed.DELETING, "is being deleted"

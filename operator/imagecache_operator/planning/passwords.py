@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason, ConditionType
-from imagecache_operator.planning.access import admitted
+from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.children import access
 from imagecache_operator.planning.children.access import Login, login
 from imagecache_operator.planning.decision import Manifest
@@ -98,14 +98,10 @@ class Plan:
     logins: tuple[Manifest, ...] = field(default=(), repr=False)
 
 
-def has_password(cache: Cache) -> bool:
-    """Whether the cache's server, if there is to be one, asks who is there."""
-    return not admitted(cache).everybody
-
-
 def plan(seen: Observed, now: datetime) -> Plan:
     """What to do now."""
-    private = [cache for cache in seen.caches if _is_served(cache) and has_password(cache)]
+    rules = [(cache, admitted(cache)) for cache in seen.caches if _is_served(cache)]
+    private = [(cache, rule) for cache, rule in rules if rule.has_password]
     if not private:
         # The key stays: a cache may come back, and Pods that wait would have to learn another password.
         return Plan(LOOK_AGAIN, delete=(*_surplus(seen.htpasswds, ()), *_surplus(seen.pull_secrets, ())))
@@ -113,12 +109,13 @@ def plan(seen: Observed, now: datetime) -> Plan:
     if key is None or key.current is None or key.since is None or task is not None:
         return Plan(GO_ON, key=task)
     known = {(one.namespace, one.name): one for one in (*seen.htpasswds, *seen.pull_secrets)}
-    files = [_file(cache, seen, [one for one in (key.current, key.previous) if one]) for cache in private]
-    stale = [file for file in files if file.is_new(known)]
+    keys = tuple(one for one in (key.current, key.previous) if one)
+    files = [_file(cache, rule, seen, keys) for cache, rule in private]
+    stale = {file.place for file in files if file.is_new(known)}
     logins: dict[str, dict[str, Login]] = {}
     for file in files:
         # Not by the clock alone: a server that has no new file yet knows the old passwords only.
-        spread = file not in stale and now - key.since >= SPREAD
+        spread = file.place not in stale and now - key.since >= SPREAD
         handed_out = key.previous if key.previous and not spread else key.current
         for namespace, one in file.logins_with(handed_out):
             logins.setdefault(namespace, {})[file.address] = one
@@ -131,7 +128,7 @@ def plan(seen: Observed, now: datetime) -> Plan:
     return Plan(
         GO_ON if again_soon else _until_next(key.since, key.previous, now),
         key=KeyTask.FORGET if forget else None,
-        files=tuple(file.manifest() for file in stale),
+        files=tuple(file.manifest() for file in files if file.place in stale),
         delete=(
             *_surplus(seen.htpasswds, {file.place for file in files}),
             *_surplus(seen.pull_secrets, {(name, names.ACCESS_SECRET) for name in logins}),
@@ -174,22 +171,22 @@ class _File:
         return access.htpasswd(self.cache, self.home_uid, self.namespace, self.address, self.logins)
 
 
-def _file(cache: Cache, seen: Observed, keys: list[bytes]) -> _File:
+def _file(cache: Cache, rule: Admitted, seen: Observed, keys: tuple[bytes, ...]) -> _File:
     """Before the server's address is known, nobody can log in there."""
     address = cache.status.server.address if cache.status.server else ""
-    namespaces = tuple(_admits(cache, seen)) if address else ()
-    return _File(cache, seen.home_uid, seen.namespace, address, namespaces, tuple(keys))
+    namespaces = tuple(_admits(cache, rule, seen)) if address else ()
+    return _File(cache, seen.home_uid, seen.namespace, address, namespaces, keys)
 
 
 def _is_served(cache: Cache) -> bool:
     """Whether there is to be a server, as the last pass over the cache has told."""
-    told = next((c.reason for c in cache.status.conditions if c.type == ConditionType.SERVED), "")
-    return not cache.deleting and told in (ConditionReason.SERVING, ConditionReason.SERVER_PENDING)
+    told = cache.status.condition(ConditionType.SERVED)
+    there_is = (ConditionReason.SERVING, ConditionReason.SERVER_PENDING)
+    return not cache.deleting and told is not None and told.reason in there_is
 
 
-def _admits(cache: Cache, seen: Observed) -> Iterator[Namespace]:
+def _admits(cache: Cache, rule: Admitted, seen: Observed) -> Iterator[Namespace]:
     """The namespaces that get a password, ours among them where nodes are kept warm: the warmer is there."""
-    rule = admitted(cache)
     warms = cache.spec is not None and cache.spec.warm_nodes is not None
     for namespace in seen.namespaces:
         if rule.has(namespace) or (warms and namespace.name == seen.namespace):

@@ -83,7 +83,7 @@ def _with_refusal(
 ) -> Plan:
     """The plan's report with that condition False, in other words."""
     cache = observed.cache
-    told = _condition(_of_type(kind, cache.status), kind, "False", reason, words, cache.generation, now)
+    told = _condition(cache.status.condition(kind), kind, "False", reason, words, cache.generation, now)
     conditions = tuple(told if c.type == kind else c for c in plan.status.conditions)
     status = plan.status.model_copy(update={"conditions": conditions})
     return replace(plan, status=status, events=_events(cache, status), again_in=plan.again_in and retry_in)
@@ -151,17 +151,17 @@ def _condition(
 def _events(cache: Cache, status: Status) -> tuple[Event, ...]:
     events = []
     before, number = cache.status, status.attempt.number if status.attempt else 0
-    ready = _of_type(ConditionType.READY, status)
+    ready = status.condition(ConditionType.READY)
     if status.phase is not None and ready is not None and status.phase != before.phase:
         kind = "Warning" if status.phase in _BROKEN else "Normal"
         events.append(_event(cache, kind, ready.reason, status.message or "", number))
     lost = status.attempt is not None and status.attempt.state is AttemptState.LOST
     if lost and status.attempt != before.attempt and status.phase is Phase.CREATING:
         events.append(_event(cache, "Warning", ConditionReason.RETRY_SCHEDULED, status.message or "", number))
-    secrets, told = _of_type(ConditionType.PULL_SECRETS, status), _of_type(ConditionType.PULL_SECRETS, before)
+    secrets, told = status.condition(ConditionType.PULL_SECRETS), before.condition(ConditionType.PULL_SECRETS)
     if secrets is not None and secrets.status == "False" and (told is None or told.message != secrets.message):
         events.append(_event(cache, "Warning", secrets.reason, secrets.message, secrets.message))
-    served, was = _of_type(ConditionType.SERVED, status), _of_type(ConditionType.SERVED, before)
+    served, was = status.condition(ConditionType.SERVED), before.condition(ConditionType.SERVED)
     was_served = was is not None and was.status == "True"
     if was_served and served is not None and served.reason == ConditionReason.SERVER_PENDING:
         # Named by the attempt, not by the moment: while an event is kept, another of that name is not made.
@@ -173,7 +173,3 @@ def _event(cache: Cache, kind: str, reason: str, message: str, moment: object) -
     # The key holds what makes this moment of the cache's life unlike any other.
     key = f"{cache.uid}/{cache.generation}/{moment}/{cache.status.phase}/{reason}"
     return Event(kind, reason, message, hashlib.sha256(key.encode()).hexdigest()[:16])
-
-
-def _of_type(kind: ConditionType, status: Status) -> Condition | None:
-    return next((c for c in status.conditions if c.type == kind), None)

@@ -28,7 +28,7 @@ def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
         return replace(decision, served=reason, served_message=words, delete=(*view.server_parts, *decision.delete))
     seen = view.observed.server
     wanted = server.manifests(
-        view.observed.cache, view.observed.home_uid, view.settings, password=not rule.everybody,
+        view.observed.cache, view.observed.home_uid, view.settings, password=rule.has_password,
     )
     missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], version(manifest)))
     ready = seen.ready and not missing and seen.node_port is not None
@@ -50,7 +50,7 @@ def _why_not(view: View, decision: Decision, rule: Admitted) -> tuple[Because | 
             "It was built with pull Secrets, and not one namespace's Secrets have pulled all that was pulled with any: "
             "say in spec.allowedNamespaces who may use it"
         )
-    if not rule.everybody and (why := kubelets.why_not_private(view.observed.kubelets)):
+    if rule.has_password and (why := kubelets.why_not_private(view.observed.kubelets)):
         words = f"It is not for everybody, and {why}: on such a node, Pods may use what others have pulled"
         return Because.KUBELET_TOO_OLD, words
     return None, ""

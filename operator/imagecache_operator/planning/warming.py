@@ -86,7 +86,7 @@ def _wanted(view: View, decision: Decision, nodes: WarmNodes, credentials: tuple
     images = {
         image: reference(address, found) if (found := taken.get(image)) else None for image in view.spec.images
     }
-    secrets = [] if rule_of(view, decision).everybody else [names.ACCESS_SECRET]
+    secrets = [names.ACCESS_SECRET] if rule_of(view, decision).has_password else []
     secrets += [made["metadata"]["name"] for made in credentials]
     return warmer.manifest(view.observed.cache, nodes, images, view.observed.home_uid, view.settings, secrets)
 

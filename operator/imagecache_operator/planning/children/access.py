@@ -20,11 +20,10 @@ from typing import Any
 import bcrypt
 
 from imagecache_operator import names
+from imagecache_operator.api.credentials import SECRET_TYPE, secret_data
 from imagecache_operator.planning.children import owner
 from imagecache_operator.planning.observed import Cache, Namespace
 
-LOGIN_TYPE = "kubernetes.io/dockerconfigjson"
-LOGIN_KEY = ".dockerconfigjson"
 HTPASSWD_TYPE = "Opaque"
 HTPASSWD_KEY = "htpasswd"
 
@@ -92,8 +91,8 @@ def pull_secret(namespace: str, logins: Mapping[str, Login]) -> dict[str, Any]:
             "labels": {names.LABEL_MANAGED_BY: names.PROGRAM, names.LABEL_COMPONENT: names.COMPONENT_ACCESS},
             "annotations": {names.ANNOTATION_LOGINS: version(sorted(logins.items()))},
         },
-        "type": LOGIN_TYPE,
-        "data": {LOGIN_KEY: _base64(json.dumps({"auths": auths}))},
+        "type": SECRET_TYPE,
+        "data": secret_data(auths),
     }
 
 

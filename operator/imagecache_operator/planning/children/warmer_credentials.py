@@ -8,13 +8,11 @@ place for one.
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.api.credentials import Credential, Credentials
-from imagecache_operator.planning.children import access, owner
+from imagecache_operator.api.credentials import SECRET_TYPE, Credential, Credentials, secret_data
+from imagecache_operator.planning.children import owner
 from imagecache_operator.planning.children.applied import versioned
 from imagecache_operator.planning.observed import Cache, PullSecret
 
@@ -37,10 +35,9 @@ def manifest(
             },
             "ownerReferences": [owner.reference(cache)],
         },
-        "type": access.LOGIN_TYPE,
+        "type": SECRET_TYPE,
     })
-    auths = {entry.match: _auth(entry) for entry in needed.entries}
-    made["data"] = {access.LOGIN_KEY: base64.b64encode(json.dumps({"auths": auths}).encode()).decode()}
+    made["data"] = secret_data({entry.match: _auth(entry) for entry in needed.entries})
     return made
 
 
