@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from imagecache_operator import names
 from imagecache_operator.api.credentials import parse
-from imagecache_operator.cluster.api import Object, Rejected, Unavailable
+from imagecache_operator.cluster.api import Rejected, Unavailable
 from imagecache_operator.controller.access import Access
 from imagecache_operator.planning.passwords import LIFETIME, LOOK_AGAIN, LOOK_AGAIN_AT_PASSWORDS, OVERLAP, SPREAD
 from imagecache_operator.settings import Settings
@@ -21,21 +21,11 @@ from tests.support.memory_api import MemoryApi
 from tests.unit.planning.offers import ADDRESS, TRAIN
 from tests.unit.planning.offers import cache as image_cache
 
-from .world import Killed, Watched
+from .world import Killed, Mortal
 
 BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SETTINGS = Settings(builder_image="operator:test")
 HOME = "home"
-
-
-class Mortal(Watched):
-    """Every write counts, and may be the last. What `Watched` asks of the children of caches is not asked here."""
-
-    def _announced(self, child: Object) -> None:
-        pass
-
-    def _recorded(self, kind: str, name: str, namespace: str | None) -> None:
-        pass
 
 
 class Place:

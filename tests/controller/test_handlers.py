@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -18,88 +16,10 @@ import pytest
 from imagecache_operator.cluster.api import Conflict, Rejected, Unavailable
 from imagecache_operator.controller import handlers
 from imagecache_operator.controller.counters import PassResult
-from imagecache_operator.controller.handlers import Memo
 from imagecache_operator.controller.reconciler import Pass
 
 from .bodies import UID, child
-
-PATIENCE = 30  # seconds; only a test that fails waits that long
-HOUR = timedelta(hours=1)
-RESTS = Pass(again_in=HOUR)
-
-
-class Played:
-    """A reconciler whose passes end as the test says: one answer after the other, the last one for ever.
-
-    With `hold` set, a pass does not end before `release` is called.
-    """
-
-    def __init__(self, *answers: Pass | Exception) -> None:
-        self.answers = list(answers) or [RESTS]
-        self.begun = 0
-        self.ended = 0
-        self.at_once = 0
-        self.most_at_once = 0
-        self.hold = threading.Event()
-        self.hold.set()
-
-    def run_once(self, name: str = "", uid: str = "") -> Pass:
-        self.begun += 1
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            assert self.hold.wait(PATIENCE)
-            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
-        finally:
-            self.at_once -= 1
-            self.ended += 1
-
-
-class Flag:
-    """As kopf's `stopped`."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
-    def set(self) -> None:
-        self._event.set()
-
-    async def wait(self) -> None:
-        await self._event.wait()
-
-
-@pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(max_workers=4) as found:
-        yield found
-
-
-def play(test: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        await asyncio.wait_for(test(), 2 * PATIENCE)
-
-    asyncio.run(bounded())
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come about"
-        await asyncio.sleep(0.005)
-
-
-def memo_of(played: Played, executor: ThreadPoolExecutor) -> Memo:
-    return Memo(played, executor, played, Played())  # type: ignore[arg-type]
-
-
-def start(memo: Memo, stopped: Flag, uid: str = UID) -> asyncio.Task[None]:
-    return asyncio.create_task(handlers.live(name="ml", uid=uid, stopped=stopped, memo=memo))
+from .played import HOUR, PATIENCE, RESTS, Flag, Played, memo_of, play, start, until
 
 
 def test_many_wakeups_during_a_pass_are_one_more_pass(executor: ThreadPoolExecutor) -> None:
@@ -338,44 +258,3 @@ def test_liveness_sees_a_pass_that_hangs(executor: ThreadPoolExecutor, monkeypat
         await task
 
     play(test)
-
-
-def test_the_looks_at_the_webhook_begin_and_end_with_the_operator(
-    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(handlers, "BETWEEN_LOOKS", 0.0)
-
-    async def test() -> None:
-        soon = Pass(timedelta(milliseconds=1))
-        played = Played(soon, Unavailable("down"), soon, ValueError("a bug of ours"))
-        memo = memo_of(played, executor)
-        await handlers.begin_looking(memo=memo)
-        await until(lambda: played.ended == 4)
-        await until(lambda: memo.wakeups.overdue() == 0)  # it sleeps for a minute, and has not ended
-        await asyncio.wait_for(handlers.end_looking(memo=memo), PATIENCE)
-        assert [looking.cancelled() for looking in memo.looking] == [True, True]
-        assert memo.wakeups.overdue() == 0
-
-    play(test)
-
-
-def test_liveness_sees_a_look_at_the_webhook_that_hangs(
-    executor: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async def test() -> None:
-        played = Played()
-        played.hold.clear()
-        memo = memo_of(played, executor)
-        monkeypatch.setattr(handlers, "OVERDUE", 0.05)
-        await handlers.begin_looking(memo=memo)
-        await until(lambda: memo.wakeups.overdue() > 0.05)
-        with pytest.raises(kopf.PermanentError, match="late"):
-            handlers.healthy(memo=memo)
-        played.hold.set()
-        await handlers.end_looking(memo=memo)
-
-    play(test)
-
-
-def test_an_operator_that_has_not_begun_ends_all_the_same(executor: ThreadPoolExecutor) -> None:
-    play(lambda: handlers.end_looking(memo=memo_of(Played(), executor)))

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 from imagecache_operator import names
@@ -15,94 +14,9 @@ from imagecache_operator.cluster.api import Conflict, Object, Rejected, Unavaila
 from imagecache_operator.controller import certificates
 from imagecache_operator.controller.injection import CONFIGURATION, Injection
 from imagecache_operator.planning.webhook import LOOK_AGAIN, WAITING
-from imagecache_operator.settings import Injection as Setting
-from imagecache_operator.settings import Settings
 
-from tests.support.memory_api import MemoryApi
-
-from .world import Killed, Watched
-
-BEGIN = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
-SETTINGS = Settings(builder_image="none is started")
-ON = SETTINGS.model_copy(update={"injection": Setting.ON})
-OFF = SETTINGS.model_copy(update={"injection": Setting.OFF})
-
-
-class Mortal(Watched):
-    """Every write counts, and may be the last. What `Watched` asks of the children of caches is not asked here."""
-
-    def _announced(self, child: Object) -> None:
-        pass
-
-    def _recorded(self, kind: str, name: str, namespace: str | None) -> None:
-        pass
-
-
-class Place:
-    """A cluster with the webhook's Deployment in it, and the operator's looks at it, by a clock of its own."""
-
-    def __init__(self, *, ready: int = 2) -> None:
-        self.now = BEGIN
-        self.memory = MemoryApi(lambda: self.now)
-        self.api = Mortal(self.memory)
-        self.memory.create({
-            "apiVersion": "apps/v1", "kind": "Deployment", "spec": {},
-            "metadata": {"name": names.WEBHOOK, "namespace": names.NAMESPACE},
-        })
-        self.ready(ready)
-        self.node("node-1", "v1.37.2")
-
-    def node(self, name: str, version: str, **metadata: Any) -> None:
-        self.memory.create({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, **metadata},
-            "status": {"nodeInfo": {"kubeletVersion": version}},
-        })
-
-    def ready(self, replicas: int) -> None:
-        self.memory.edit(
-            "Deployment", names.WEBHOOK, lambda o: o.update(status={"readyReplicas": replicas}), names.NAMESPACE,
-        )
-
-    def operator(self, settings: Settings = SETTINGS) -> Injection:
-        return Injection(self.api, settings, lambda: self.now)
-
-    def look(self, settings: Settings = SETTINGS) -> int:
-        """Looks until it rests. How many writes that took."""
-        before, operator = self.api.writes, self.operator(settings)
-        for _ in range(20):
-            if operator.run_once().again_in == LOOK_AGAIN:
-                return self.api.writes - before
-        raise AssertionError("it never rests")
-
-    @property
-    def secret(self) -> Any:
-        return self.memory.get("Secret", names.WEBHOOK_SECRET, names.NAMESPACE)
-
-    @property
-    def files(self) -> dict[str, bytes]:
-        return {k: base64.b64decode(v) for k, v in self.secret["data"].items()}
-
-    @property
-    def configuration(self) -> Any:
-        return self.memory.get(CONFIGURATION, names.WEBHOOK_CONFIGURATION)
-
-    def damage(self, change: Callable[[Object], object]) -> None:
-        self.memory.edit("Secret", names.WEBHOOK_SECRET, change, names.NAMESPACE)
-
-    def check(self) -> None:
-        """The end of it all: a certificate that is valid now, and an API server that trusts who signed it."""
-        authority = certificates.authorities(self.files)[0]
-        server = certificates.server(self.files)
-        assert server
-        assert server.signed_by == 0
-        assert certificates.can_sign(self.files)
-        for certificate in (authority, server):
-            assert certificate.not_before <= self.now < certificate.not_after
-        assert self.secret["type"] == "kubernetes.io/tls"
-        assert set(self.secret["data"]) == {"ca.crt", "ca.key", "tls.crt", "tls.key"}
-        for entry in self.configuration["webhooks"]:
-            assert base64.b64decode(entry["clientConfig"]["caBundle"]) == self.files["ca.crt"]
+from .webhook_place import BEGIN, DAY, SETTINGS, Place
+from .world import Killed, Mortal
 
 
 def test_a_fresh_start_makes_the_certificate_and_registers_the_webhook() -> None:
@@ -241,75 +155,6 @@ def test_at_every_moment_of_a_new_authority_the_api_server_trusts_what_is_served
     place.now += 61 * DAY
     place.look()
     assert len(certificates.authorities(place.files)) == 1, "the former one is needed no more"
-
-
-def test_the_setting_takes_the_registration_away_and_keeps_the_certificate_right() -> None:
-    place = Place()
-    place.look()
-    assert place.look(OFF) == 1
-    assert place.configuration is None
-    place.now += 61 * DAY
-    assert place.look(OFF) == 1
-    assert place.look(OFF) == 0
-    assert place.look() == 1
-    place.check()
-
-
-def test_an_older_kubelet_takes_the_registration_away_for_as_long_as_it_is_there(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level("INFO")
-    place = Place()
-    place.look()
-    operator = place.operator()
-    operator.run_once()
-    place.node("node-2", "v1.36.3")
-    for _ in range(3):
-        operator.run_once()
-    assert place.configuration is None
-    assert place.look() == 0
-    place.memory.remove("Node", "node-2")
-    for _ in range(2):
-        operator.run_once()
-    place.check()
-    told = [r.getMessage() for r in caplog.records if r.getMessage().startswith("injection is")]
-    assert told[-3:] == [
-        "injection is off (IMAGECACHE_INJECTION=auto): the kubelet of node node-2 is v1.36.3, and 1.37 is needed",
-        "injection is off (IMAGECACHE_INJECTION=auto): the kubelet of node node-2 is v1.36.3, and 1.37 is needed",
-        "injection is on (IMAGECACHE_INJECTION=auto)",
-    ], "each operator says it once, and again when it is another"
-
-
-@pytest.mark.parametrize(("version", "metadata", "registered"), [
-    ("v1.35.0", {}, True), ("v1.34.1", {}, False), ("", {}, True),
-    ("v1.24.3-vk-N/A", {"labels": {"type": "virtual-kubelet"}}, True),
-])
-def test_who_asks_for_it_gets_it_where_kubelets_have_image_volumes(
-    version: str, metadata: dict[str, Any], registered: bool,
-) -> None:
-    place = Place()
-    place.node("node-2", version, **metadata)
-    place.look()
-    assert place.configuration is None
-    place.look(ON)
-    assert (place.configuration is not None) == registered
-    place.look()
-    assert place.configuration is None
-
-
-def test_nodes_that_cannot_be_listed_change_nothing() -> None:
-    place = Place()
-    place.look()
-
-    class Blind(Mortal):
-        def list(self, kind: str, namespace: str | None = None, selector: str | None = None) -> list[Object]:
-            raise Unavailable("not now")
-
-    with pytest.raises(Unavailable):
-        Injection(Blind(place.memory), SETTINGS, lambda: place.now).run_once()
-    place.check()
-    Injection(Blind(place.memory), OFF, lambda: place.now).run_once()
-    assert place.configuration is None, "by the setting alone, whatever the nodes are"
 
 
 def test_with_its_namespace_goes_the_registration() -> None:

@@ -127,6 +127,16 @@ class Watched:
         return self._cache(uid).get("status") or {}
 
 
+class Mortal(Watched):
+    """Every write counts, and may be the last. What `Watched` asks of the children of caches is not asked here."""
+
+    def _announced(self, child: Object) -> None:
+        pass
+
+    def _recorded(self, kind: str, name: str, namespace: str | None) -> None:
+        pass
+
+
 class World:
     """`run` lets the operator and the cluster work until something holds; a killed operator is started anew."""
 

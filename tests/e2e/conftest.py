@@ -96,11 +96,6 @@ def large_image(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="package")
 def public_cache(kube: Kube, upstream: Upstream, large_image: Image) -> Iterator[Cache]:
     """The cache of which most Pods of tests start: Available, served, and as it was after each test."""
-    found = Cache(kube, CACHE)
-    found.apply([*map(upstream.reference, IMAGES), f"{upstream.host}:{PORT}/{large_image.name}"])
-    try:
-        found.wait_for("Available")
-        found.wait_until_served()
+    images = [*map(upstream.reference, IMAGES), f"{upstream.host}:{PORT}/{large_image.name}"]
+    with Cache(kube, CACHE).served(images) as found:
         yield found
-    finally:
-        found.delete()

@@ -22,14 +22,8 @@ QUOTA = "e2e-node-ports"
 
 @pytest.fixture(scope="module")
 def served(kube: Kube, upstream: Upstream) -> Iterator[Cache]:
-    found = Cache(kube, "e2e-served")
-    found.apply([upstream.reference(TOOLS), upstream.reference(APP)])
-    try:
-        found.wait_for("Available")
-        found.wait_until_served()
+    with Cache(kube, "e2e-served").served([upstream.reference(TOOLS), upstream.reference(APP)]) as found:
         yield found
-    finally:
-        found.delete()
 
 
 def is_not_served(cache: Cache, reason: str, *words: str) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,17 @@ class Cache:
         if found is None:
             raise AssertionError(f"ImageCache {self.name} is not there")
         return str(found["metadata"]["uid"])
+
+    @contextmanager
+    def served(self, images: Iterable[str], spec: Mapping[str, Any] | None = None) -> Iterator[Cache]:
+        """Applied, complete and served, for as long as the block; then it goes, whatever happened."""
+        self.apply(images, spec)
+        try:
+            self.wait_for("Available")
+            self.wait_until_served()
+            yield self
+        finally:
+            self.delete()
 
     def children(self, uid: str | None = None) -> list[Object]:
         """All that carries this cache's UID. Give the UID where the cache may be gone."""

@@ -44,24 +44,17 @@ def spaces(kube: Kube, registry: PrivateRegistry) -> Iterator[None]:
 @pytest.fixture(scope="package")
 def private(kube: Kube, registry: PrivateRegistry, spaces: None) -> Iterator[Cache]:
     """Built with our Secret, so that it is for us."""
-    yield from served(kube, CACHE, registry.reference(IMAGE), buildingConfig={"imagePullSecrets": [f"{OURS}:regcred"]})
+    spec = {"buildingConfig": {"imagePullSecrets": [f"{OURS}:regcred"]}}
+    with Cache(kube, CACHE).served([registry.reference(IMAGE)], spec) as found:
+        yield found
 
 
 @pytest.fixture(scope="package")
 def other(kube: Kube, upstream: Upstream, spaces: None) -> Iterator[Cache]:
     """Of a public image, but for them alone."""
-    yield from served(kube, OTHER, upstream.reference(OTHERS_IMAGE), allowedNamespaces={"names": [THEIRS]})
-
-
-def served(kube: Kube, name: str, image: str, **spec: Any) -> Iterator[Cache]:
-    found = Cache(kube, name)
-    found.apply([image], spec)
-    try:
-        found.wait_for("Available")
-        found.wait_until_served()
+    spec = {"allowedNamespaces": {"names": [THEIRS]}}
+    with Cache(kube, OTHER).served([upstream.reference(OTHERS_IMAGE)], spec) as found:
         yield found
-    finally:
-        found.delete()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from imagecache_operator import names
 
 from tests.support import pods
 from tests.support.kube import Cache, Kube, Object, until
+from tests.support.starts import reason
 
 CACHE, OTHER = "e2e-private", "e2e-private-other"
 OURS, THEIRS = "e2e-access-ours", "e2e-access-theirs"
@@ -29,15 +30,11 @@ def refused(kube: Kube, manifest: Object) -> None:
         statuses = (kube.get("pod", meta["name"], meta["namespace"]) or {})["status"].get("containerStatuses", [])
         return str([s["state"].get("waiting", {}).get("reason") or list(s["state"]) for s in statuses])
 
-    until(lambda: any(reason in waits() for reason in _REFUSED), "the pull is refused", 60, waits)
-
-
-def volumes(pod: Object) -> list[str]:
-    return [v["image"]["reference"] for v in pod["spec"].get("volumes", []) if v["name"].startswith("imagecache-")]
+    until(lambda: any(why in waits() for why in _REFUSED), "the pull is refused", 60, waits)
 
 
 def told(kube: Kube, manifest: Object) -> str:
-    return str(pods.running(kube, manifest)["metadata"]["annotations"].get(names.ANNOTATION_NOT_INJECTED, ""))
+    return reason(pods.running(kube, manifest))
 
 
 def pull_secrets(pod: Object) -> list[str]:

@@ -11,6 +11,7 @@ from imagecache_operator import names
 from tests.support import cold_node, pods
 from tests.support.kube import Cache, Kube, Object, until
 from tests.support.private_registry import PrivateRegistry
+from tests.support.starts import layers_asked, volumes
 from tests.support.upstream import Upstream
 
 from .private import (
@@ -26,11 +27,8 @@ from .private import (
     carrier,
     login,
     pull_secrets,
-    volumes,
     works,
 )
-
-_LAYERS = re.compile(r'"GET /v2/\S+/blobs/(sha256:[0-9a-f]{64}) ')
 
 
 def test_ours_starts_from_it_and_the_registry_is_asked_for_no_layer(
@@ -43,8 +41,7 @@ def test_ours_starts_from_it_and_the_registry_is_asked_for_no_layer(
     pod = pods.running(kube, manifest)
     assert volumes(pod) == [f"{address(private)}/{carrier(private)}"]
     assert pull_secrets(pod) == ["regcred", SECRET]
-    asked = {m[1] for line in registry.access_log()[before:] if (m := _LAYERS.search(line))}
-    assert not asked & set(upstream.images[OTHERS_IMAGE].own.layer_digests)
+    assert layers_asked(registry, before, upstream.images[OTHERS_IMAGE].own.layer_digests) == set()
     assert pod["status"]["containerStatuses"][0]["image"] == image
 
 

@@ -11,6 +11,7 @@ from imagecache_operator import names
 
 from tests.support import cold_node, pods
 from tests.support.kube import NAMESPACE, Cache, Kube, Object, until
+from tests.support.starts import volumes
 from tests.support.upstream import Upstream
 
 from .private import (
@@ -28,7 +29,6 @@ from .private import (
     make_namespace,
     refused,
     told,
-    volumes,
     works,
 )
 
