@@ -49,10 +49,11 @@ unit: $(READY) ## The tests that need no cluster
 	$(BIN)/pytest -m "not e2e"
 
 .PHONY: test
-test: $(READY) ## Everything: check, verify, all tests (on a kind cluster of its own)
+test: $(READY) ## Everything: check, verify, all tests (on kind clusters of their own)
 	@$(MAKE) --no-print-directory check verify
 	$(BIN)/python -m tests.cluster up --name $(TEST_NAME)
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --ignore tests/life
+	$(BIN)/pytest tests/life
 
 .PHONY: cluster-up
 cluster-up: $(READY) ## Bring up the local kind cluster (NAME=imagecache)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from .engine import Engine
 
-NETWORK = "kind"  # the Docker network of all nodes, named so by kind
 LABEL = "imagecache-operator.cluster"  # marks containers that `down` removes together with the cluster
 
 
@@ -24,6 +23,12 @@ class Cluster:
     def provider(self) -> str:
         """ "docker" or "own-engine"."""
         return self.engine.provider
+
+    @property
+    def network(self) -> str:
+        """The Docker network of its nodes and of what runs beside them. Its own, so that `registry.test` is one per
+        cluster."""
+        return f"kind-{self.name}"
 
     @property
     def host_address(self) -> str:
@@ -106,7 +111,7 @@ class Cluster:
         `publish` maps ports of the container to ports of the host, `volumes` host folders to "/path" or "/path:ro".
         """
         self.remove_container(name)
-        command = ["run", "--detach", "--name", name, "--network", NETWORK, "--label", f"{LABEL}={self.name}"]
+        command = ["run", "--detach", "--name", name, "--network", self.network, "--label", f"{LABEL}={self.name}"]
         if alias is not None:
             command += ["--network-alias", alias]
         for port, host_port in (publish or {}).items():

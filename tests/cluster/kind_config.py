@@ -18,6 +18,11 @@ def pod_subnet(slot: int) -> str:
     return f"198.18.{64 + 8 * slot}.0/21"
 
 
+def node_subnet(slot: int) -> str:
+    """Nodes, and the registries beside them."""
+    return f"198.18.{16 + slot}.0/24"
+
+
 def render(node_image: str, folder: Path, own_engine_address: str | None, slot: int) -> str:
     """The configuration as YAML; also what tells whether a running cluster is still the one that is wanted."""
     config = _load("cluster.yaml")

@@ -48,7 +48,7 @@ def up(name: str = DEFAULT_NAME, say: Say = print) -> Cluster:
         slot = _slot(name)
         own_address = engine.host_address if engine.provider == "own-engine" else None
         config = kind_config.render(node_image, cluster.folder, own_address, slot)
-        stamp = cache.stamp(config, AUDIT_POLICY)
+        stamp = cache.stamp(config, cluster.network, AUDIT_POLICY)
         state = _state(cluster.folder)
         if state.get("stamp") == stamp and _healthy(cluster):
             progress.note(f"cluster {name} runs already and is healthy: using it")
@@ -56,6 +56,8 @@ def up(name: str = DEFAULT_NAME, say: Say = print) -> Cluster:
         _remove(cluster, progress)
         cluster.folder.mkdir(parents=True)
         _save(cluster, "unfinished", slot)  # so that `down` finds it, should anything below fail
+        if own_address is not None:
+            own_engine.ensure_network(cluster.network, kind_config.node_subnet(slot))
         _create(cluster, config, progress)
         if own_address is not None:
             pod_network.connect(cluster, kind_config.pod_subnet(slot), progress)
@@ -137,7 +139,7 @@ def _create(cluster: Cluster, config: str, progress: Progress) -> None:
         f"creating cluster {cluster.name}",
         [*command, "--kubeconfig", str(cluster.kubeconfig)],
         cache.home() / "logs" / f"create-{cluster.name}.log",
-        env=cluster.engine.full_environment(),
+        env=cluster.engine.full_environment() | {"KIND_EXPERIMENTAL_DOCKER_NETWORK": cluster.network},
     )
 
 
@@ -184,6 +186,7 @@ def _remove(cluster: Cluster, progress: Progress) -> None:
     if found:
         progress.note(f"removing {len(found)} containers of cluster {cluster.name}")
         docker("rm", "--force", "--volumes", *found)
+    docker("network", "rm", cluster.network, check=False)
     shutil.rmtree(cluster.folder, ignore_errors=True)
 
 

@@ -20,9 +20,10 @@ from . import cache, machine
 from .progress import ClusterError, Progress, tail
 
 STATE = machine.RUN / "engine.json"
-IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+# What the machine's kernel must allow at the least, while the engine runs: to pass packets on to it, and more than two
+# clusters, whose kubelets and systemds each watch files.
+KERNEL = {"/proc/sys/net/ipv4/ip_forward": 1, "/proc/sys/fs/inotify/max_user_instances": 512}
 DOCKER_HOST = f"unix://{machine.SOCKET}"
-NODE_SUBNET = "198.18.1.0/24"  # kind's network; Pods and Services: kind_config.py
 # containerd's shims put their sockets below /run/containerd, whatever we say: give the engine a private one.
 PRIVATE_RUN = 'mkdir -p /run/containerd && mount -t tmpfs none /run/containerd && exec "$@"'
 
@@ -66,8 +67,10 @@ def start(progress: Progress) -> bool:
         process = subprocess.Popen(
             _command(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
         )
-    STATE.write_text(json.dumps({"data_root": str(data_root()), "ip_forward": IP_FORWARD.read_text().strip()}))
-    IP_FORWARD.write_text("1\n")
+    before = {setting: int(Path(setting).read_text()) for setting in KERNEL}
+    STATE.write_text(json.dumps({"data_root": str(data_root()), "kernel": before}))
+    for setting, least in KERNEL.items():
+        Path(setting).write_text(f"{max(least, before[setting])}\n")
 
     def answers() -> bool:
         if process.poll() is not None:
@@ -77,6 +80,14 @@ def start(progress: Progress) -> bool:
     progress.wait_until("the engine answers", answers, timeout=60)
     _forget_containers()
     return True
+
+
+def ensure_network(name: str, subnet: str) -> None:
+    """The Docker network of a cluster. Made here: kind would give it an address of its own choice, and a larger MTU."""
+    docker = ["docker", "-H", DOCKER_HOST, "network"]
+    if name not in machine.sh(*docker, "ls", "--format", "{{.Name}}").split():
+        mtu = f"com.docker.network.driver.mtu={_mtu()}"
+        machine.sh(*docker, "create", "--subnet", subnet, "--opt", mtu, name)
 
 
 def stop(progress: Progress) -> None:
@@ -94,7 +105,8 @@ def stop(progress: Progress) -> None:
             os.kill(pid, signal.SIGKILL)
             progress.wait_until("the engine is gone", lambda: _pid() is None, timeout=15, pause=0.1)
     with contextlib.suppress(OSError, ValueError, KeyError):
-        IP_FORWARD.write_text(json.loads(STATE.read_text())["ip_forward"] + "\n")
+        for setting, before in json.loads(STATE.read_text())["kernel"].items():
+            Path(setting).write_text(f"{before}\n")
     found = machine.sweep()
     if found and pid is None:
         progress.note(f"removed leftovers of an earlier run: {len(found)} (first: {found[0]})")
@@ -159,6 +171,4 @@ def _forget_containers() -> None:
     if old:
         machine.sh(*docker, "rm", "--force", "--volumes", *old)
     machine.sh(*docker, "volume", "prune", "--force")
-    machine.sh(*docker, "network", "rm", "kind", check=False)
-    mtu = f"com.docker.network.driver.mtu={_mtu()}"
-    machine.sh(*docker, "network", "create", "--subnet", NODE_SUBNET, "--opt", mtu, "kind")
+    machine.sh(*docker, "network", "prune", "--force")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A package, so that what its tests share goes before `tests/life` takes the cluster down."""
+"""End to end, on a real cluster: how caches come about (`building`), and how Pods start from them (`starting`)."""

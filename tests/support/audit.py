@@ -2,7 +2,7 @@
 """What the API server's audit log tells: who asked for what, when, and by which right.
 
 The API server is a witness that sees every request with one clock, whoever made it. `tests/bench` asks it how long
-things took, and `tests/e2e/test_what_it_may_do.py` whether the operator uses all that it may.
+things took, and `tests/e2e` whether the operator uses all that it may, and wants no more.
 """
 
 from __future__ import annotations
@@ -93,6 +93,11 @@ class AuditLog:
                     yield from lines
             # The last line may be half written.
             yield from (line for line in current if line.endswith(b"\n"))
+
+
+def refused(asked: Iterable[Request]) -> list[str]:
+    """What of it was refused for want of a right."""
+    return sorted({f"{request.verb} {request.uri}" for request in asked if request.decision == "forbid"})
 
 
 @dataclass(frozen=True, order=True)

@@ -3,8 +3,8 @@
 
 A signal from outside cannot hit a process between two of its requests. So the proxy stops there: from the cut on no
 write passes, and the chosen one is never answered. For the API server the client is dead at that point, and whoever
-runs it has all the time to make that true. tests/e2e/test_killed_at_each_write.py has a proxy for each life of the
-operator.
+runs it has all the time to make that true. tests/e2e/building/test_killed_at_each_write.py has a proxy for each life of
+the operator.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """The operator as a process on this machine, in place of the one in the cluster, killed with no time to say goodbye.
 
 It has the rights of its own ServiceAccount, so RBAC is real, and the settings of the Deployment.
-tests/e2e/test_killed_at_each_write.py runs it behind a `CuttingProxy`.
+tests/e2e/building/test_killed_at_each_write.py runs it behind a `CuttingProxy`.
 """
 
 from __future__ import annotations

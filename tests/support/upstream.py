@@ -30,11 +30,8 @@ class Upstream(RegistryContainer):
 
     @classmethod
     def start(cls, cluster: Cluster, folder: Path, host: str = HOST) -> Upstream:
-        """Starts it, or takes the one that runs. `folder` keeps certificates and blobs.
-
-        Clusters of one engine share a network, and a node may reach another cluster's registry: with one folder for
-        all of them the certificates and the content are the same.
-        """
+        """Starts it, or takes the one that runs. `folder` keeps certificates and blobs, which one is enough of for all
+        clusters."""
         with registry_container.lock(folder):
             authority = Authority.create(folder / "tls")
             pusher = registry_container.serve(

@@ -2,8 +2,8 @@
 """The operator may do what it does, and no more: what is granted to its account, against what the API server says that
 the account has asked for since the tests began.
 
-Run alone, the fixture makes it do all that it ever does. Run last of the end-to-end tests, which it is by its name, it
-also judges what they led to.
+Run alone, the fixture makes it do all that it ever does. Run last of these tests, which it is by its name, it also
+judges what they led to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from imagecache_operator.settings import Injection as Setting
 from imagecache_operator.settings import Settings
 
 from tests.support import as_operator, slow_link
-from tests.support.audit import ADMINISTRATOR, OPERATOR, AuditLog, Grant, Request, grants
+from tests.support.audit import ADMINISTRATOR, OPERATOR, AuditLog, Grant, Request, grants, refused
 from tests.support.install import REPOSITORY
 from tests.support.kube import Cache, Kube, until
 from tests.support.upstream import PORT, SLOW_HOST, Upstream
@@ -122,8 +122,7 @@ def test_nothing_is_granted_that_is_not_used(granted: set[Grant], log: AuditLog)
 def test_nothing_was_refused_for_want_of_a_right(log: AuditLog) -> None:
     asked = _requests(log)
     assert asked
-    refused = {f"{r.verb} {r.uri}" for r in asked if r.decision == "forbid"}
-    assert not refused, "\n".join(sorted(refused))
+    assert refused(asked) == []
 
 
 def test_a_refusal_would_be_seen(kube: Kube) -> None:
