@@ -38,6 +38,7 @@ COMPONENT_SERVER = "server"
 COMPONENT_WARMER = "warmer"
 COMPONENT_WARMER_CREDENTIALS = "warmer-credentials"
 COMPONENT_ACCESS = "access"
+COMPONENT_CANARY = "canary"
 
 # Annotations: the cache's full name on its children; a person's wish to try again on the cache.
 ANNOTATION_CACHE_NAME = f"{GROUP}/cache-name"
@@ -65,6 +66,12 @@ ANNOTATION_INJECTED = f"{GROUP}/injected"
 LABEL_INJECTED_FROM = f"{GROUP}/injected-from"  # a name of up to 128 characters is no label's value
 LABEL_NOT_INJECTED = f"{GROUP}/not-injected"
 ANNOTATION_NOT_INJECTED = f"{GROUP}/not-injected-because"
+
+# On a Pod that tries a server: at which address, and for which pool of nodes.
+ANNOTATION_CANARY_ADDRESS = f"{GROUP}/canary-address"
+ANNOTATION_CANARY_POOL = f"{GROUP}/canary-pool"
+# Written by users on a node, with "none": no canary is tried there.
+LABEL_CANARY = f"{GROUP}/canary"
 
 # The webhook: its Deployment, Service and account (deploy/base/webhook.yaml), its certificate, its registration.
 WEBHOOK = "imagecache-webhook"
@@ -126,6 +133,11 @@ def builder_name(home_uid: str, cache_uid: str, generation: int, attempt: int) -
 def server_name(home_uid: str, cache_uid: str) -> str:
     """Name of the Deployment and the Service that serve a cache's volume."""
     return f"imc-{_digest(home_uid, cache_uid)}-server"
+
+
+def canary_name(home_uid: str, cache_uid: str, address: str, node: str) -> str:
+    """Name of the Pod that tries a cache's server at an address on a node."""
+    return f"imc-{_digest(home_uid, cache_uid, address, node)}-canary"
 
 
 def warmer_name(home_uid: str, cache_uid: str) -> str:

@@ -81,6 +81,10 @@ class Settings(BaseModel):
     plain_http_registries: tuple[str, ...] = Field(
         default=(), description="Registries (host or host:port, comma-separated) spoken to without TLS.",
     )
+    canary_deadline: timedelta = Field(
+        default=timedelta(minutes=2), gt=timedelta(0),
+        description="How long a node may take for a trial start from a cache before that counts as failed.",
+    )
     max_builders: int = Field(default=4, ge=1, description="Builders that run at once.")
     max_caches: int = Field(default=50, ge=1, description="Caches that are served; newer ones wait.")
     max_attempts: int = Field(default=6, ge=1, description="Attempts in a row before a cache fails.")

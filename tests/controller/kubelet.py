@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rest of a cluster, played: a scheduler and a kubelet that take Pods through their lives, step by step.
 
-`script` says how the builder of an attempt ends: with an Outcome, or LOST (its Pod fails and nothing is said).
+`script` says how the builder of an attempt ends: with an Outcome, or LOST (its Pod fails and nothing is said). Canaries
+end well, unless `takes_canaries` is False: then they run for ever.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ class Kubelet:
         self.deployments = Deployments(api)
         self._daemon_sets = DaemonSets(api)
         self.most_alive = 0
+        self.takes_canaries = True
 
     def step(self, only: str | None = None) -> None:
         pods = self._api.list("Pod", names.NAMESPACE)
-        self.most_alive = max(self.most_alive, sum(_is_builder(p) and not _is_over(p) for p in pods))
+        self.most_alive = max(self.most_alive, sum(_is(p, names.COMPONENT_BUILDER) and not _is_over(p) for p in pods))
         for pod in pods:
             if only is None or pod["metadata"]["name"] == only:
                 self._move(pod)
@@ -64,8 +66,10 @@ class Kubelet:
         elif stage == "scheduled":
             self._api.logs[name] = "pulling\n" + _progress_line() + "\n"
             self._api.edit("Pod", name, lambda p: _state(p, "Running", {"running": {}}), names.NAMESPACE)
-        elif stage == "running" and _is_builder(pod):
+        elif stage == "running" and _is(pod, names.COMPONENT_BUILDER):
             self._end(pod)
+        elif stage == "running" and _is(pod, names.COMPONENT_CANARY) and self.takes_canaries:
+            self._api.edit("Pod", name, lambda p: p["status"].update(phase="Succeeded"), names.NAMESPACE)
 
     def _end(self, pod: Object) -> None:
         meta = pod["metadata"]
@@ -81,8 +85,8 @@ class Kubelet:
         self._api.edit("Pod", meta["name"], evict, names.NAMESPACE)
 
 
-def _is_builder(pod: Object) -> bool:
-    return bool(pod["metadata"]["labels"][names.LABEL_COMPONENT] == names.COMPONENT_BUILDER)
+def _is(pod: Object, component: str) -> bool:
+    return bool(pod["metadata"]["labels"][names.LABEL_COMPONENT] == component)
 
 
 def _stage(pod: Object) -> str:

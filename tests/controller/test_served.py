@@ -41,9 +41,12 @@ def edit_spec(world: World, **fields: object) -> None:
 def test_a_public_cache_becomes_served() -> None:
     world = served()
     port = only(world, "Service")["spec"]["ports"][0]["nodePort"]
-    assert world.status("ml")["server"] == {
+    server = world.status("ml")["server"]
+    (tried,) = server.pop("canaries")
+    assert server == {
         "name": only(world, "Deployment")["metadata"]["name"], "address": f"localhost:{port}", "ready": True,
     }
+    assert (tried["node"], tried["passed"]) == ("node-1", True)
     assert told(world) == ("True", "Serving")
     assert {e["type"] for e in world.events()} == {"Normal"}
 

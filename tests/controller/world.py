@@ -28,7 +28,7 @@ from .kubelet import Kubelet, Script, always_good
 
 IMAGES = ["busybox:1.36", "registry.example/ml/train:1.4"]
 UNFINISHED = ("Starting", "Running")
-OF_AN_ATTEMPT = ("Pod", "Secret")
+OF_AN_ATTEMPT = (names.COMPONENT_BUILDER, names.COMPONENT_CREDENTIALS)
 PULL_SECRET = "team-a:regcred"
 PASSWORD = "pass-word-of-ann"
 
@@ -69,10 +69,10 @@ class Watched:
         made = []
 
         def write() -> None:
-            if manifest["kind"] in OF_AN_ATTEMPT:
+            if _component(manifest) in OF_AN_ATTEMPT:
                 self._announced(manifest)
             made.append(self._api.create(manifest))
-            if made[0] and manifest["kind"] == "Pod":
+            if made[0] and _component(manifest) == names.COMPONENT_BUILDER:
                 self.pods_made[manifest["metadata"]["name"]] += 1
 
         self._write(write)
@@ -86,7 +86,7 @@ class Watched:
 
     def delete(self, kind: str, name: str, namespace: str | None = None, uid: str | None = None) -> None:
         def write() -> None:
-            if kind in OF_AN_ATTEMPT:
+            if kind in ("Pod", "Secret"):
                 self._recorded(kind, name, namespace)
             self._api.delete(kind, name, namespace, uid)
 
@@ -114,6 +114,8 @@ class Watched:
         child = self._api.get(kind, name, namespace)
         if child is None or self._api.get("Pod", name, namespace) is None:
             return  # a Secret whose Pod has not been made, or is gone, is nobody's
+        if _component(child) not in OF_AN_ATTEMPT:
+            return
         labels = child["metadata"]["labels"]
         cache = self._cache(labels[names.LABEL_CACHE])
         attempt = cache["status"].get("attempt") or {}
@@ -125,6 +127,10 @@ class Watched:
 
     def _status(self, uid: str) -> Any:
         return self._cache(uid).get("status") or {}
+
+
+def _component(child: Object) -> str:
+    return str(child["metadata"].get("labels", {}).get(names.LABEL_COMPONENT, ""))
 
 
 class Mortal(Watched):

@@ -53,6 +53,8 @@ class ConditionReason(StrEnum):
     # Of the condition Served
     SERVING = "Serving"
     SERVER_PENDING = "ServerPending"
+    CANARY_PENDING = "CanaryPending"
+    CANARY_FAILED = "CanaryFailed"
     NOT_AVAILABLE = "NotAvailable"
     NOT_WANTED = "NotWanted"
     NOBODY_ADMITTED = "NobodyAdmitted"
@@ -63,3 +65,10 @@ class ConditionReason(StrEnum):
     NOT_SERVED = "NotServed"
     # Deleting
     DELETING = "Deleting"
+
+
+# Reasons of the condition Served while there is to be a server, whether Pods can start from it or not.
+WITH_SERVER = (
+    ConditionReason.SERVING, ConditionReason.SERVER_PENDING, ConditionReason.CANARY_PENDING,
+    ConditionReason.CANARY_FAILED,
+)

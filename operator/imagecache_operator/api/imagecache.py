@@ -19,6 +19,7 @@ from imagecache_operator.api.access import AllowedNamespaces
 from imagecache_operator.api.job import StoredAs
 from imagecache_operator.api.model import Model, listed_once
 from imagecache_operator.api.report import ImageState
+from imagecache_operator.api.serving import ServerStatus
 from imagecache_operator.api.warming import WarmNodes, WarmNodesStatus
 
 MAX_NAME_LENGTH = 128
@@ -241,14 +242,6 @@ class VolumeStatus(Model):
 
     name: str
     uid: str | None = Field(default=None, description="Set when the images are complete on it.")
-
-
-class ServerStatus(Model):
-    """What serves the volume to nodes: a Deployment and a Service of one name, in the operator's namespace."""
-
-    name: str
-    address: str = Field(description="Where every node reaches it, as host:port.")
-    ready: bool = Field(default=False, description="Whether it answers. Pods start from the cache only then.")
 
 
 class Condition(Model):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from imagecache_operator.api import canary
 from imagecache_operator.builder.layout import OWN_FOLDER, TREE
 from imagecache_operator.builder.manifest import is_digest
 from imagecache_operator.builder.rewrite import SOURCE_DIGEST
@@ -153,6 +154,8 @@ class _Check:
     ) -> Iterator[str]:
         for descriptor in descriptors:
             target = descriptor["digest"]
+            if target == canary.MISSING and repository == canary.IMAGE.repository:
+                continue  # it is nowhere by intent
             if target not in linked:
                 yield f"{repository} does not link to {target}, which its manifest {digest} needs."
             if self._blobs.get(target) != descriptor["size"]:

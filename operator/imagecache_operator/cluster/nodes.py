@@ -7,11 +7,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from imagecache_operator.planning.observed import Kubelet
+from imagecache_operator import names
+from imagecache_operator.planning.observed import Kubelet, Pool
 
 Object = dict[str, Any]
 
 _VIRTUAL = "virtual-kubelet"  # that project's name, in the label and the taint of its nodes
+# By which the usual tools name the pool that they made a node for: its nodes share an operating system image and a
+# configuration of the container runtime, of which nothing else tells.
+POOL_LABELS = (
+    "cloud.google.com/gke-nodepool", "eks.amazonaws.com/nodegroup", "karpenter.sh/nodepool",
+    "kubernetes.azure.com/agentpool",
+)
 
 
 def platform(node: Object) -> str:
@@ -38,9 +45,34 @@ def kubelets(nodes: Sequence[Object]) -> tuple[Kubelet, ...]:
     found: dict[tuple[str, bool], Kubelet] = {}
     for node in sorted(nodes, key=lambda n: str(n["metadata"]["name"])):
         version = str(node["status"]["nodeInfo"].get("kubeletVersion", ""))
-        taints = ((node.get("spec") or {}).get("taints")) or []
-        virtual = (node["metadata"].get("labels") or {}).get("type") == _VIRTUAL or any(
-            taint["key"] == f"{_VIRTUAL}.io/provider" for taint in taints
-        )
+        virtual = _is_virtual(node)
         found.setdefault((version, virtual), Kubelet(version, node["metadata"]["name"], virtual))
     return tuple(found[key] for key in sorted(found))
+
+
+def pools(nodes: Sequence[Object]) -> tuple[Pool, ...]:
+    """Nodes on which Pods can start from caches, by what decides how they take images. Without those that a user has
+    taken out of it."""
+    ready: dict[str, list[str]] = {}
+    for node in sorted(nodes, key=lambda n: str(n["metadata"]["name"])):
+        labels = node["metadata"].get("labels") or {}
+        if _is_virtual(node) or not platform(node).startswith("linux/") or labels.get(names.LABEL_CANARY) == names.NONE:
+            continue
+        there = ready.setdefault(_pool(node, labels), [])
+        if not not_ready(node) and "deletionTimestamp" not in node["metadata"]:
+            there.append(node["metadata"]["name"])
+    return tuple(Pool(words, tuple(there)) for words, there in sorted(ready.items()))
+
+
+def _pool(node: Object, labels: Object) -> str:
+    info = node["status"]["nodeInfo"]
+    of_user = next((f"pool {labels[label]}" for label in POOL_LABELS if labels.get(label)), "")
+    said = (info.get("kubeletVersion"), info.get("containerRuntimeVersion"), platform(node), of_user)
+    return ", ".join(str(words) for words in said if words)
+
+
+def _is_virtual(node: Object) -> bool:
+    taints = ((node.get("spec") or {}).get("taints")) or []
+    return (node["metadata"].get("labels") or {}).get("type") == _VIRTUAL or any(
+        taint["key"] == f"{_VIRTUAL}.io/provider" for taint in taints
+    )

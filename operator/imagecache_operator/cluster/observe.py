@@ -7,9 +7,9 @@ from collections import Counter
 
 from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason
-from imagecache_operator.cluster import nodes, reading
+from imagecache_operator.cluster import nodes, pull_secrets, reading
 from imagecache_operator.cluster.api import Api, ClusterError, Object, Rejected, Unavailable
-from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret, Server
+from imagecache_operator.planning.observed import Cache, Neighbour, Observed, PullSecret
 
 # Enough lines to hold one progress line among the prose that a builder writes in a second.
 LOG_LINES = 30
@@ -43,13 +43,22 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
     pending = volume is not None and volume.phase == "Pending"
     cache = reading.cache(mine)
     there = _nodes(api)
+    of_server = {
+        kind: api.list(kind, namespace, names.child_selector(home, names.COMPONENT_SERVER, uid))
+        for kind in ("Deployment", "Service")
+    }
+    # All of the cache's: a server's Pods hold the volume for longer than their Deployment is there.
+    own_pods = api.list("Pod", namespace, of_cache)
     return Observed(
         cache=cache,
         home_uid=home,
         volume=volume,
         builders=builders,
         attempt_secrets=tuple(map(reading.attempt_secret, _components(secrets, names.COMPONENT_CREDENTIALS))),
-        server=_server(api, namespace, names.child_selector(home, names.COMPONENT_SERVER, uid), there),
+        server=reading.server(
+            of_server["Deployment"], of_server["Service"], _components(own_pods, names.COMPONENT_SERVER), there,
+        ),
+        canaries=tuple(map(reading.canary, _components(own_pods, names.COMPONENT_CANARY))),
         warmer=reading.warmer(
             api.list("DaemonSet", namespace, names.child_selector(home, names.COMPONENT_WARMER, uid)),
         ),
@@ -60,17 +69,12 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         neighbours=_neighbours(all_caches, pods),
         platforms=tuple(sorted({nodes.platform(node) for node in there})),
         kubelets=nodes.kubelets(there),
+        pools=nodes.pools(there),
     )
 
 
 def _components(found: list[Object], component: str) -> list[Object]:
     return [obj for obj in found if (obj["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT) == component]
-
-
-def _server(api: Api, namespace: str, selector: str, there: list[Object]) -> Server:
-    """Its Pods as well: they hold the volume for longer than their Deployment is there."""
-    found = {kind: api.list(kind, namespace, selector) for kind in ("Deployment", "Service", "Pod")}
-    return reading.server(found["Deployment"], found["Service"], found["Pod"], there)
 
 
 def _log(api: Api, pod: str, namespace: str) -> str:
@@ -89,7 +93,7 @@ def _pull_secrets(api: Api, cache: Cache) -> tuple[PullSecret, ...]:
     for reference in cache.spec.pull_secrets:
         namespace, _, name = reference.partition(":")
         try:
-            found.append(reading.pull_secret(reference, api.get("Secret", name, namespace)))
+            found.append(pull_secrets.pull_secret(reference, api.get("Secret", name, namespace)))
         except Rejected as refusal:
             words = f"may not be read ({str(refusal)[:LONGEST_WORDS]})"
             found.append(PullSecret(reference, problem=ConditionReason.SECRET_FORBIDDEN, words=words))

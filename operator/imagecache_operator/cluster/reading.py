@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import base64
 from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from imagecache_operator import names
-from imagecache_operator.api import credentials
-from imagecache_operator.api.conditions import ConditionReason
-from imagecache_operator.api.credentials import Credential, InvalidCredentials
 from imagecache_operator.api.imagecache import Spec, Status
 from imagecache_operator.api.report import Outcome, Progress
 from imagecache_operator.cluster.nodes import not_ready
@@ -20,8 +16,8 @@ from imagecache_operator.planning.observed import (
     AttemptSecret,
     Builder,
     Cache,
+    Canary,
     Namespace,
-    PullSecret,
     Server,
     ServerPart,
     Volume,
@@ -31,13 +27,6 @@ from imagecache_operator.planning.observed import (
 from imagecache_operator.planning.usage import MarkedPod
 
 Object = dict[str, Any]
-
-# Far above what a person or a tool writes. Each cache may list 20 Secrets, which are read at each look at it.
-_LONGEST_PULL_SECRET = 48 * 1024
-_PULL_SECRET_KEYS = {
-    credentials.SECRET_TYPE: credentials.SECRET_KEY,
-    "kubernetes.io/dockercfg": ".dockercfg",
-}
 
 
 def cache(obj: Object) -> Cache:
@@ -153,6 +142,27 @@ def _server_waits_for(deployment: Object | None, pods: list[Object], nodes: list
     return next((str(c.get("message") or "") for c in conditions if c.get("type") == "ReplicaFailure"), "")
 
 
+def canary(obj: Object) -> Canary:
+    """A Pod that tries a server."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    said = meta.get("annotations") or {}
+    state = _state(status, names.COMPONENT_CANARY)
+    over = status.get("phase") in ("Failed", "Succeeded")
+    passed = status.get("phase") == "Succeeded"
+    waiting_for = _waiting_for(status, state.get("waiting") or {})
+    return Canary(
+        name=meta["name"],
+        address=said.get(names.ANNOTATION_CANARY_ADDRESS, ""),
+        pool=said.get(names.ANNOTATION_CANARY_POOL, ""),
+        node=(obj.get("spec") or {}).get("nodeName") or "",
+        created=datetime.fromisoformat(meta["creationTimestamp"]),
+        deleting=_deleting(obj),
+        over=over,
+        passed=passed,
+        waiting_for=waiting_for or (_ended_because(status, state.get("terminated") or {}) if over else ""),
+    )
+
+
 def warmer(daemon_sets: list[Object]) -> Warmer | None:
     """What keeps a cache's images on nodes: at most one DaemonSet."""
     if not daemon_sets:
@@ -192,35 +202,6 @@ def attempt_secret(obj: Object) -> AttemptSecret:
 def warmer_secret(obj: Object) -> WarmerSecret:
     """Credentials of a warmer, from their metadata."""
     return WarmerSecret(obj["metadata"]["name"], _version(obj["metadata"]))
-
-
-def pull_secret(reference: str, obj: Object | None) -> PullSecret:
-    """A Secret that a spec lists (None: there is none), by kubelet's rules for its type and key."""
-    if obj is None:
-        return PullSecret(reference, problem=ConditionReason.SECRET_NOT_FOUND, words="does not exist")
-    meta, kind = obj["metadata"], obj.get("type")
-    version = f"{meta['uid']}/{meta.get('resourceVersion', '')}"
-    try:
-        found = _credentials(reference, str(kind), obj.get("data") or {})
-    except InvalidCredentials as error:
-        return PullSecret(reference, version, problem=ConditionReason.SECRET_INVALID, words=str(error))
-    return PullSecret(reference, version, found)
-
-
-def _credentials(reference: str, kind: str, data: Object) -> tuple[Credential, ...]:
-    if kind not in _PULL_SECRET_KEYS:
-        wanted = " and ".join(_PULL_SECRET_KEYS)
-        raise InvalidCredentials(f"is of the type {kind[:100]}; those for registries are {wanted}")
-    key = _PULL_SECRET_KEYS[kind]
-    if key not in data:
-        raise InvalidCredentials(f"has no key {key}")
-    if len(data[key]) > _LONGEST_PULL_SECRET:
-        raise InvalidCredentials(f"is too large: more than {_LONGEST_PULL_SECRET} characters under {key}")
-    try:
-        text = base64.b64decode(data[key]).decode()
-    except ValueError:
-        raise InvalidCredentials(f"has something else than text under {key}") from None
-    return credentials.parse(text, reference, legacy=key == ".dockercfg")
 
 
 def _attempt(meta: Object) -> int:

@@ -21,7 +21,7 @@ from imagecache_operator.controller import events
 from imagecache_operator.planning.decision import Event, Manifest, Plan
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.planning.plan import plan
-from imagecache_operator.planning.reporting import not_served, not_warmed, refused
+from imagecache_operator.planning.reporting import not_served, not_tried, not_warmed, refused
 from imagecache_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -98,12 +98,15 @@ class Reconciler:
         except Rejected as refusal:
             log.warning("%s: the cluster refused a write: %s", name, refusal)
             todo = refused(seen, todo, str(refusal), RETRY_AFTER_REFUSAL, now)
-        for what, manifests, without in (("server", todo.serve, not_served), ("warmer", todo.warm, not_warmed)):
+        for what, write, manifests, without in (
+            ("server", self._apply, todo.serve, not_served), ("canary", self._create, todo.trials, not_tried),
+            ("warmer", self._apply, todo.warm, not_warmed),
+        ):
             try:
-                self._apply(manifests)
+                write(manifests)
             except ClusterError as trouble:
                 # All of them: an API server that has no node port left calls that an internal error of its own.
-                log.warning("%s: its %s could not be applied: %s", name, what, trouble)
+                log.warning("%s: its %s could not be written: %s", name, what, trouble)
                 todo = without(seen, todo, str(trouble), RETRY_AFTER_REFUSAL, now)
         if not todo.gone:
             try:
@@ -118,13 +121,16 @@ class Reconciler:
     def _carry_out(self, todo: Plan) -> None:
         for manifest in todo.apply:
             self._api.apply(manifest)
-        for manifest in todo.create:
-            if self._api.create(manifest):
-                log.info("created %s %s", manifest["kind"], manifest["metadata"]["name"])
+        self._create(todo.create)
         for ref in todo.delete:
             namespace = None if ref.kind == names.KIND else self._settings.namespace
             self._api.delete(ref.kind, ref.name, namespace, ref.uid)
             log.info("deleted %s %s", ref.kind, ref.name)
+
+    def _create(self, manifests: Iterable[Manifest]) -> None:
+        for manifest in manifests:
+            if self._api.create(manifest):
+                log.info("created %s %s", manifest["kind"], manifest["metadata"]["name"])
 
     def _apply(self, manifests: Iterable[Manifest]) -> None:
         for manifest in manifests:

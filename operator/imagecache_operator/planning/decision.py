@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 from imagecache_operator.api.conditions import ConditionReason
-from imagecache_operator.api.imagecache import Attempt, ImageStatus, Phase, ServerStatus, Status, VolumeStatus
+from imagecache_operator.api.imagecache import Attempt, ImageStatus, Phase, Status, VolumeStatus
+from imagecache_operator.api.serving import ServerStatus
 from imagecache_operator.api.warming import WarmNodesStatus
 
 Manifest = dict[str, Any]
@@ -37,10 +38,10 @@ class Event:
 class Decision:
     """What is true of a cache now, and what is to be done about it.
 
-    `apply`, `create`, `delete`, `serve` and `warm` are carried out in that order; `again_in` None means at the next
-    resync. `gone` means that nothing of a deleted cache is left. `serve` and `warm` are applied by themselves: where
-    the cluster refuses them, the cache is complete all the same, and only not served, or not on nodes. `warmed` None:
-    nobody asks for warm nodes.
+    `apply`, `create`, `delete`, `serve`, `trials` and `warm` are carried out in that order; `again_in` None means at
+    the next resync. `gone` means that nothing of a deleted cache is left. `serve` and `warm` are applied, and `trials`
+    (Pods) created, by themselves: where the cluster refuses them, the cache is complete all the same, and only not
+    served, or not on nodes. `warmed` None: nobody asks for warm nodes.
     """
 
     phase: Phase
@@ -56,6 +57,7 @@ class Decision:
     server: ServerStatus | None = None
     served: ConditionReason = ConditionReason.NOT_AVAILABLE
     served_message: str = ""
+    trials: tuple[Manifest, ...] = ()
     warm: tuple[Manifest, ...] = ()
     warm_nodes: WarmNodesStatus | None = None
     warmed: ConditionReason | None = None
@@ -75,6 +77,7 @@ class Plan:
     create: tuple[Manifest, ...]
     delete: tuple[ObjectRef, ...]
     serve: tuple[Manifest, ...]
+    trials: tuple[Manifest, ...]
     warm: tuple[Manifest, ...]
     status: Status
     events: tuple[Event, ...]

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 
 from imagecache_operator.api.text import printable
 from imagecache_operator.planning.observed import Kubelet
+from imagecache_operator.settings import Injection
 
 Version = tuple[int, int]
 
@@ -26,6 +27,13 @@ LOOKS_ONCE = (1, 37)
 
 # What follows the numbers is the distribution's (-eks-…, +k3s1, -gke.…), but for what is not finished yet.
 _VERSION = re.compile(r"v?([0-9]{1,4})\.([0-9]{1,4})(?![0-9])(\.[0-9]+-(?:alpha|beta)\b)?", re.ASCII)
+
+
+def why_no_injection(injection: Injection, kubelets: Collection[Kubelet]) -> str:
+    """Why Pods are not injected; empty where they are. `injection` is the setting."""
+    if injection is Injection.OFF:
+        return "the settings say so"
+    return why_not_at_all(kubelets) if injection is Injection.ON else why_not_by_default(kubelets)
 
 
 def why_not_by_default(kubelets: Collection[Kubelet]) -> str:

@@ -137,6 +137,31 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Nodes that take images in the same way, as far as can be told: what they have in common, in `words`, and the
+    names of those that are ready now."""
+
+    words: str
+    ready: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A Pod that tries a cache's server, at `address`, on a node for all of its pool. `over`: it has ended; `passed`:
+    as it should. `waiting_for` is what holds it up, or why it has ended otherwise."""
+
+    name: str
+    address: str
+    pool: str
+    node: str
+    created: datetime
+    deleting: bool = False
+    over: bool = False
+    passed: bool = False
+    waiting_for: str = ""
+
+
+@dataclass(frozen=True)
 class Warmer:
     """The DaemonSet that keeps images on nodes, in the `version` that it was made from. `warm` of `wanted` nodes hold
     every image; none counts as warm while its controller has not looked at what was applied last, and `wanted` is None
@@ -198,6 +223,7 @@ class Observed:
     builders: tuple[Builder, ...] = ()
     attempt_secrets: tuple[AttemptSecret, ...] = ()
     server: Server = Server()
+    canaries: tuple[Canary, ...] = ()
     warmer: Warmer | None = None
     warmer_secrets: tuple[WarmerSecret, ...] = ()
     pull_secrets: tuple[PullSecret, ...] = ()
@@ -206,6 +232,7 @@ class Observed:
     neighbours: tuple[Neighbour, ...] = ()
     platforms: tuple[str, ...] = field(default=("linux/amd64",))
     kubelets: tuple[Kubelet, ...] = ()
+    pools: tuple[Pool, ...] = ()
     last_used: datetime | None = None
 
     def builder_of(self, attempt: int) -> Builder | None:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from imagecache_operator import names
-from imagecache_operator.api.conditions import ConditionReason, ConditionType
+from imagecache_operator.api.conditions import WITH_SERVER, ConditionType
 from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.children import access
 from imagecache_operator.planning.children.access import Login, login
@@ -181,15 +181,13 @@ def _file(cache: Cache, rule: Admitted, seen: Observed, keys: tuple[bytes, ...])
 def _is_served(cache: Cache) -> bool:
     """Whether there is to be a server, as the last pass over the cache has told."""
     told = cache.status.condition(ConditionType.SERVED)
-    there_is = (ConditionReason.SERVING, ConditionReason.SERVER_PENDING)
-    return not cache.deleting and told is not None and told.reason in there_is
+    return not cache.deleting and told is not None and told.reason in WITH_SERVER
 
 
 def _admits(cache: Cache, rule: Admitted, seen: Observed) -> Iterator[Namespace]:
-    """The namespaces that get a password, ours among them where nodes are kept warm: the warmer is there."""
-    warms = cache.spec is not None and cache.spec.warm_nodes is not None
+    """The namespaces that get a password. Ours always does: canaries are there, and warmers."""
     for namespace in seen.namespaces:
-        if rule.has(namespace) or (warms and namespace.name == seen.namespace):
+        if rule.has(namespace) or namespace.name == seen.namespace:
             yield namespace
 
 

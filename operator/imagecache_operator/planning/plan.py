@@ -48,7 +48,7 @@ def _being_deleted(view: View) -> Decision | None:
     left = [f"{part.kind} {part.name}" for part in seen.server.parts] + [f"Pod {b.name}" for b in seen.builders]
     left += [f"Secret {s.name}" for s in seen.attempt_secrets]
     left += [f"volume {seen.volume.name}"] if seen.volume else []
-    left += [f"{part.kind} {part.name}" for part in view.warmer]
+    left += [f"{part.kind} {part.name}" for part in (*view.canary_pods, *view.warmer)]
     return Decision(
         Phase.DELETING, Because.DELETING,
         f"Removing {' and '.join(left)}" if left else "Everything of this cache is removed",

@@ -20,6 +20,8 @@ from imagecache_operator.planning.usage import last_used
 
 _IN_MOTION = (Phase.CREATING, Phase.DELETING)
 _BROKEN = (Phase.FAILED, Phase.UNAVAILABLE)
+# Of a server that is to be there.
+_TROUBLE = (ConditionReason.SERVER_PENDING, ConditionReason.CANARY_FAILED)
 _WAITS_FOR_OTHERS = (ConditionReason.WAITING_FOR_SLOT, ConditionReason.QUOTA_EXCEEDED)
 
 
@@ -32,7 +34,8 @@ def reported(observed: Observed, decision: Decision, resync: timedelta, now: dat
     moved_on = decision.attempt is not None and decision.attempt != cache.status.attempt
     again_in = timedelta(0) if moved_on else decision.again_in if decision.again_in is not None else resync
     return Plan(
-        apply=decision.apply, create=decision.create, delete=decision.delete, serve=decision.serve, warm=decision.warm,
+        apply=decision.apply, create=decision.create, delete=decision.delete, serve=decision.serve,
+        trials=decision.trials, warm=decision.warm,
         status=status, events=_events(cache, status), again_in=min(again_in, resync), gone=decision.gone,
         waits_for_others=decision.reason in _WAITS_FOR_OTHERS,
     )
@@ -65,6 +68,12 @@ def not_served(observed: Observed, plan: Plan, words: str, retry_in: timedelta, 
     plan = replace(plan, status=plan.status.model_copy(update={"server": server}))
     refusal = f"The cluster refused the server: {words}. It is tried again."
     return _with_refusal(observed, plan, ConditionType.SERVED, ConditionReason.SERVER_PENDING, refusal, retry_in, now)
+
+
+def not_tried(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
+    """The plan's report where a canary could not be made (a policy, an API server that knows no image volumes)."""
+    refusal = f"The cluster refused the Pod that tries it on a node: {words}. It is tried again."
+    return _with_refusal(observed, plan, ConditionType.SERVED, ConditionReason.CANARY_PENDING, refusal, retry_in, now)
 
 
 def not_warmed(observed: Observed, plan: Plan, words: str, retry_in: timedelta, now: datetime) -> Plan:
@@ -163,7 +172,7 @@ def _events(cache: Cache, status: Status) -> tuple[Event, ...]:
         events.append(_event(cache, "Warning", secrets.reason, secrets.message, secrets.message))
     served, was = status.condition(ConditionType.SERVED), before.condition(ConditionType.SERVED)
     was_served = was is not None and was.status == "True"
-    if was_served and served is not None and served.reason == ConditionReason.SERVER_PENDING:
+    if was_served and served is not None and served.reason in _TROUBLE:
         # Named by the attempt, not by the moment: while an event is kept, another of that name is not made.
         events.append(_event(cache, "Warning", served.reason, served.message, number))
     return tuple(events)

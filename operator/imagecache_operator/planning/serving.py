@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from imagecache_operator.api.conditions import ConditionReason as Because
-from imagecache_operator.api.imagecache import Phase, ServerStatus
-from imagecache_operator.planning import kubelets
+from imagecache_operator.api.imagecache import Phase
+from imagecache_operator.api.serving import ServerStatus
+from imagecache_operator.planning import canaries, kubelets
 from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.children import server
 from imagecache_operator.planning.children.applied import version
@@ -25,19 +26,30 @@ def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
     reason, words = _why_not(view, decision, rule)
     if reason is not None:
         # First of what goes: its Pod holds the volume.
-        return replace(decision, served=reason, served_message=words, delete=(*view.server_parts, *decision.delete))
+        return replace(
+            decision, served=reason, served_message=words,
+            delete=(*view.server_parts, *view.canary_pods, *decision.delete),
+        )
     seen = view.observed.server
     wanted = server.manifests(
         view.observed.cache, view.observed.home_uid, view.settings, password=rule.has_password,
     )
     missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], version(manifest)))
     ready = seen.ready and not missing and seen.node_port is not None
-    decision = replace(
-        decision, serve=missing, server=_status(wanted[0], seen, ready=ready),
-        served=Because.SERVING if ready else Because.SERVER_PENDING,
-        served_message=f"For {rule.words}" if ready else _pending(wanted[1], seen, missing),
+    told = _status(wanted[0], seen, ready=ready)
+    if told is None or not ready:
+        if told is not None:
+            told = told.model_copy(update={"canaries": canaries.results(view, told.address)})
+        return replace(
+            decision, serve=missing, server=told, served=Because.SERVER_PENDING,
+            served_message=_pending(wanted[1], seen, missing), again_in=soon,
+        )
+    tried = canaries.trials(view, told.address, soon, password=rule.has_password)
+    return replace(
+        decision, server=told.model_copy(update={"canaries": tried.results}), served=tried.reason,
+        served_message=tried.words or f"For {rule.words}", trials=tried.create,
+        delete=(*tried.delete, *decision.delete), again_in=_sooner(decision.again_in, tried.again_in),
     )
-    return decision if ready else replace(decision, again_in=soon)
 
 
 def _why_not(view: View, decision: Decision, rule: Admitted) -> tuple[Because | None, str]:
@@ -63,6 +75,10 @@ def rule_of(view: View, decision: Decision) -> Admitted:
         "images": decision.images or cache.status.images, "attempt": decision.attempt or cache.status.attempt,
     })
     return admitted(replace(cache, status=told))
+
+
+def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    return min(due) if (due := [time for time in (one, other) if time is not None]) else None
 
 
 def _status(service: Manifest, seen: Server, *, ready: bool) -> ServerStatus | None:

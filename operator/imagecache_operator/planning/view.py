@@ -203,6 +203,11 @@ class View:
         return tuple(ObjectRef(part.kind, part.name) for part in parts)
 
     @property
+    def canary_pods(self) -> tuple[ObjectRef, ...]:
+        """The Pods that try the server, as far as they are not yet on their way out."""
+        return tuple(ObjectRef("Pod", pod.name) for pod in self.observed.canaries if not pod.deleting)
+
+    @property
     def warmer(self) -> tuple[ObjectRef, ...]:
         """The warmer, if it is there and not yet on its way out, and its credentials. Once it is, nothing has to wait
         for it: its Pods go with it, or with their nodes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from imagecache_operator import names
+from imagecache_operator.api.conditions import WITH_SERVER
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.warming import WarmNodes, WarmNodesStatus
 from imagecache_operator.planning import pull_secrets
@@ -22,14 +23,13 @@ from imagecache_operator.planning.view import View
 from imagecache_operator.planning.wording import counted
 
 _BEGUN = "The nodes begin to pull"
-_SERVED = (Because.SERVING, Because.SERVER_PENDING)
 
 
 def with_warmer(view: View, decision: Decision) -> Decision:
     """The decision, which says already whether the cache is served, with what is to be done and told of warm nodes."""
     seen, spec = view.observed.warmer, view.observed.cache.spec
     nodes = spec.warm_nodes if spec else None
-    if nodes is None or decision.served not in _SERVED:
+    if nodes is None or decision.served not in WITH_SERVER:
         return replace(
             decision, delete=(*view.warmer, *decision.delete),
             warmed=None if nodes is None else Because.NOT_SERVED,

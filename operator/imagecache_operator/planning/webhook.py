@@ -103,16 +103,8 @@ class Plan:
 def plan(seen: Observed, injection: Injection, now: datetime) -> Plan:
     """What to do now. Where `injection`, the setting, or the kubelets are against it, nothing is registered; the
     certificate is kept right all the same, for the Pods that serve with it."""
-    off = _why_off(seen, injection)
+    off = kubelets.why_no_injection(injection, seen.kubelets)
     return replace(_write(seen, off, now), off=off)
-
-
-def _why_off(seen: Observed, injection: Injection) -> str:
-    if injection is Injection.OFF:
-        return "the settings say so"
-    if injection is Injection.ON:
-        return kubelets.why_not_at_all(seen.kubelets)
-    return kubelets.why_not_by_default(seen.kubelets)
 
 
 def _write(seen: Observed, off: str, now: datetime) -> Plan:

@@ -120,10 +120,10 @@ class Bench:
         return ["/".join(path.split("/")[-2:]) for path in self.faulty.paths()]
 
     def tags(self) -> set[tuple[str, str]]:
-        """Repository and tag of every image on the volume, carriers left out."""
+        """Repository and tag of every image on the volume, carriers and the canary left out."""
         home = self.volume / TREE / "repositories"
         found = {(str(tag.parents[2].relative_to(home)), tag.name) for tag in home.rglob("_manifests/tags/*")}
-        return {(repository, tag) for repository, tag in found if not repository.startswith("carrier/")}
+        return {(repository, tag) for repository, tag in found if not repository.startswith(("carrier/", "canary/"))}
 
     def stored(self, reference: str) -> Any:
         """The manifest or index that a reader of the volume gets for the reference."""

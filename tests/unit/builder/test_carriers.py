@@ -31,6 +31,7 @@ from tests.support.programs import skopeo
 from tests.support.registry_process import RegistryProcess, running_registry
 from tests.support.tls import Authority
 
+from .blobs import blobs_of_images
 from .conftest import Run
 from .faulty import FaultyRegistry, SmallImage, sha256
 
@@ -135,7 +136,7 @@ def test_a_carrier_is_of_layers_and_not_of_names(faulty: FaultyRegistry, run: Ru
 
 def test_its_documents_count_as_the_image_s(faulty: FaultyRegistry, run: Run, volume: Path) -> None:
     (ended,) = run(faulty.add("a", SmallImage([NOISE]))).images
-    assert ended.size == sum(path.stat().st_size for path in volume.rglob("data"))
+    assert ended.size == sum(path.stat().st_size for path in blobs_of_images(volume))
 
 
 def test_a_carrier_is_small(faulty: FaultyRegistry, run: Run, volume: Path) -> None:

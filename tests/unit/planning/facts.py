@@ -34,7 +34,7 @@ from imagecache_operator.planning.observed import (
     Warmer,
 )
 from imagecache_operator.planning.plan import plan
-from imagecache_operator.settings import Settings
+from imagecache_operator.settings import Injection, Settings
 
 HOME = "11111111-2222-4333-8444-555555555555"
 UID = "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
@@ -45,7 +45,8 @@ DIGEST = "sha256:" + "d" * 64
 CARRIER = "sha256:" + "c" * 64
 PASSWORD = "pass-word-of-ann"
 GIB = 1024**3
-SETTINGS = Settings(builder_image="operator:test")
+# Without injection there are no canaries, which have tables of their own (test_canaries.py).
+SETTINGS = Settings(builder_image="operator:test", injection=Injection.OFF)
 VOLUME = names.volume_name(HOME, UID)
 SERVER = names.server_name(HOME, UID)
 WARMER = names.warmer_name(HOME, UID)

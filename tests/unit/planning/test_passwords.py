@@ -92,8 +92,8 @@ def test_a_cache_for_everybody_needs_nothing() -> None:
 
 def test_whoever_is_admitted_gets_a_login_that_the_server_knows() -> None:
     done = planned(cache())
-    assert namespaces(files(done)["ml"]) == ["team-a"]
-    assert set(logins(done)) == {"team-a"}
+    assert namespaces(files(done)["ml"]) == ["team-a", "system"]
+    assert set(logins(done)) == {"team-a", "system"}
     assert set(logins(done)["team-a"]) == {ADDRESS}
     assert lets_in(done, "ml", logins(done)["team-a"][ADDRESS])
     assert done.again_in == passwords.LOOK_AGAIN_AT_PASSWORDS
@@ -103,7 +103,7 @@ def test_a_namespace_has_one_secret_for_all_caches_and_a_password_for_each() -> 
     other = "localhost:31299"
     done = planned(cache(), cache("other", other, allowedNamespaces={"names": ["team-a", "team-b"]}))
     assert {where: set(found) for where, found in logins(done).items()} == {
-        "team-a": {ADDRESS, other}, "team-b": {other},
+        "team-a": {ADDRESS, other}, "team-b": {other}, "system": {ADDRESS, other},
     }
     ml, elsewhere = logins(done)["team-a"][ADDRESS], logins(done)["team-a"][other]
     assert lets_in(done, "other", elsewhere)
@@ -112,20 +112,19 @@ def test_a_namespace_has_one_secret_for_all_caches_and_a_password_for_each() -> 
 
 
 @pytest.mark.parametrize(("allowed", "expected"), [
-    ({"names": ["team-a", "not-there-yet"]}, ["team-a"]),
-    ({"selector": {"matchLabels": {"tier": "gold"}}}, ["team-b"]),
+    ({"names": ["team-a", "not-there-yet"]}, ["team-a", "system"]),
+    ({"selector": {"matchLabels": {"tier": "gold"}}}, ["team-b", "system"]),
     ({"selector": {}}, ["team-a", "team-b", "system"]),
-    ({"names": ["not-there-yet"]}, []),
+    ({"names": ["not-there-yet"]}, ["system"]),
 ])
 def test_it_is_for_namespaces_that_are_there(allowed: Any, expected: list[str]) -> None:
     done = planned(cache(allowedNamespaces=allowed))
-    assert namespaces(files(done)["ml"]) == expected, "also where it is nobody: the server waits for its file"
+    assert namespaces(files(done)["ml"]) == expected
     assert sorted(logins(done)) == sorted(expected)
 
 
-def test_where_nodes_are_kept_warm_the_warmer_gets_a_login_too() -> None:
-    done = planned(cache(warmNodes={}))
-    assert namespaces(files(done)["ml"]) == ["team-a", "system"]
+def test_what_tries_a_server_and_keeps_nodes_warm_gets_a_login_too() -> None:
+    done = planned(cache())
     assert lets_in(done, "ml", logins(done)["system"][ADDRESS])
 
 
@@ -144,7 +143,7 @@ def test_what_is_there_is_not_written_again() -> None:
     for changed in ({"version": "another"}, {"ours": False}):
         torn = {**there, "pull_secrets": tuple(replace(one, **changed) for one in there["pull_secrets"])}
         done = planned(cache(), **torn)
-        assert (set(logins(done)), done.delete) == ({"team-a"}, ()), "what somebody has changed is put right"
+        assert (set(logins(done)), done.delete) == ({"team-a", "system"}, ()), "what somebody has changed is put right"
 
 
 def test_another_address_is_another_password() -> None:
@@ -159,7 +158,7 @@ def test_another_address_is_another_password() -> None:
 @pytest.mark.parametrize("change", [{"allowedNamespaces": {"names": ["team-b"]}}, {"allowedNamespaces": None}])
 def test_what_is_no_longer_meant_is_taken_back(change: dict[str, Any]) -> None:
     there = settled(planned(cache()))
-    (file,), (login,) = there["htpasswds"], there["pull_secrets"]
+    (file,), (_, login) = there["htpasswds"], there["pull_secrets"]
     done = planned(cache(**change), **there)
     assert login in done.delete
     assert (file in done.delete) == ("team-b" not in str(change))
@@ -212,7 +211,7 @@ def test_a_new_key_locks_nobody_out() -> None:
     first = planned(cache(), key=old)
     before = logins(first)["team-a"][ADDRESS]
     at_once = planned(cache(), key=new, **settled(first))
-    assert (namespaces(files(at_once)["ml"]), at_once.logins) == (["team-a", "team-a"], ())
+    assert (namespaces(files(at_once)["ml"]), at_once.logins) == ([*["team-a"] * 2, *["system"] * 2], ())
     there = {**settled(first), "htpasswds": settled(at_once)["htpasswds"]}
     assert planned(cache(), key=new, **there) == Plan(passwords.LOOK_AGAIN_AT_PASSWORDS)
     later = planned(cache(), key=new, now=NOW + passwords.SPREAD, **there)

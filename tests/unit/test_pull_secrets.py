@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from imagecache_operator import names
 from imagecache_operator.api.conditions import ConditionReason
-from imagecache_operator.cluster import reading
+from imagecache_operator.cluster import pull_secrets, reading
 
 PASSWORD = "pass-word-of-ann"
 AUTHS = {"registry.example": {"username": "ann", "password": PASSWORD}}
@@ -30,7 +30,7 @@ def secret(kind: str, key: str, content: object) -> dict[str, Any]:
     secret(JSON, ".dockerconfigjson", {"auths": AUTHS}), secret(LEGACY, ".dockercfg", AUTHS),
 ])
 def test_both_types_are_read(obj: dict[str, Any]) -> None:
-    found = reading.pull_secret("team-a:regcred", obj)
+    found = pull_secrets.pull_secret("team-a:regcred", obj)
     assert (found.problem, found.words) == (None, "")
     (entry,) = found.credentials
     assert (entry.match, entry.username, entry.password) == ("registry.example", "ann", PASSWORD)
@@ -42,14 +42,14 @@ def test_the_version_moves_with_the_secret() -> None:
     def version(**meta: str) -> str | None:
         obj = secret(LEGACY, ".dockercfg", AUTHS)
         obj["metadata"] |= meta
-        return reading.pull_secret("a:b", obj).version
+        return pull_secrets.pull_secret("a:b", obj).version
 
     assert len({version(), version(uid="v"), version(resourceVersion="8")}) == 3
     assert version() == version()
 
 
 def test_one_that_is_not_there_says_so() -> None:
-    found = reading.pull_secret("a:b", None)
+    found = pull_secrets.pull_secret("a:b", None)
     assert (found.problem, found.words) == (ConditionReason.SECRET_NOT_FOUND, "does not exist")
     assert (found.version, found.credentials) == ("", ())
 
@@ -69,7 +69,7 @@ def test_one_that_is_not_there_says_so() -> None:
     ({**secret(JSON, "x", {}), "data": None}, "has no key .dockerconfigjson"),
 ])
 def test_one_that_cannot_be_used_says_why(obj: dict[str, Any], words: str) -> None:
-    found = reading.pull_secret("a:b", obj)
+    found = pull_secrets.pull_secret("a:b", obj)
     assert found.problem is ConditionReason.SECRET_INVALID
     assert words in found.words
     assert found.version, "so that a corrected one is seen"

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The blobs of images on a volume, as files: without the canary's, which is on every volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imagecache_operator.api import canary
+from imagecache_operator.builder.layout import Layout
+from imagecache_operator.builder.manifest import digest_of
+
+
+def blobs_of_images(volume: Path) -> set[Path]:
+    layout = Layout(volume)
+    canarys = {
+        layout.blob_path(digest_of(data))
+        for part in (canary.LAYERS, canary.IMAGE) for data in (*part.blobs, *part.manifests)
+    }
+    return set(volume.rglob("data")) - canarys
