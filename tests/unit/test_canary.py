@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The canary's bytes: what nodes of all versions of the operator have seen, and what makes a trial mean something."""
+"""The canary's bytes: what volumes of all versions of the operator have, and what makes a trial mean something."""
 
 from __future__ import annotations
 
@@ -9,43 +9,44 @@ import json
 import tarfile
 from typing import Any
 
+import pytest
 from imagecache_operator.api import canary
 from imagecache_operator.api.canary import Part
 
 
-def documents(part: Part) -> tuple[list[Any], list[Any]]:
-    """Manifests without the index, and their configs."""
+def read(part: Part) -> tuple[Any, Any, dict[str, bytes]]:
+    """Its manifest, its config, and its blobs by digest."""
     blobs = {f"sha256:{hashlib.sha256(blob).hexdigest()}": blob for blob in part.blobs}
-    manifests = [json.loads(manifest) for manifest in part.manifests[:-1]]
-    return manifests, [json.loads(blobs[manifest["config"]["digest"]]) for manifest in manifests]
+    manifest = json.loads(part.manifest)
+    return manifest, json.loads(blobs[manifest["config"]["digest"]]), blobs
 
 
 def test_its_digests_never_change() -> None:
     """Volumes of an earlier version would be asked for what they do not have."""
-    assert canary.LAYERS.path == (
-        "canary/layers@sha256:6d3ded0686619fbba34f7db4d3adacfc1a0297a2c3ac8111e2c0d71bf8712363"
+    assert (canary.layers("linux/amd64").path, canary.image("linux/amd64").path) == (
+        "canary/layers@sha256:c396c62a1d1c0c87050eead8750b864bcc5fbc90b83fbb9019bef68cb5de05e7",
+        "canary/image@sha256:8fb1e55108ae26e5493c53244ec65f040d43b43d0d439f1ab03669a1742ce28d",
     )
-    assert canary.IMAGE.path == "canary/image@sha256:e2b4b4113acad0334b3fd69d492e5211d5be6f5d686fd35d76823d6ed866c4d3"
 
 
-def test_both_parts_have_one_layer_in_two_forms_of_which_one_is_nowhere() -> None:
-    (here, configs), (named, others) = documents(canary.LAYERS), documents(canary.IMAGE)
-    tar, = {m["layers"][0]["digest"] for m in here}
-    data = next(blob for blob in canary.LAYERS.blobs if f"sha256:{hashlib.sha256(blob).hexdigest()}" == tar)
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+@pytest.mark.parametrize(("platform", "words"), [
+    ("linux/amd64", {"os": "linux", "architecture": "amd64"}),
+    ("linux/arm/v7", {"os": "linux", "architecture": "arm", "variant": "v7"}),
+])
+def test_both_parts_have_one_layer_in_two_forms_of_which_one_is_nowhere(platform: str, words: dict[str, str]) -> None:
+    (here, config, blobs), (named, other, others) = read(canary.layers(platform)), read(canary.image(platform))
+    (tar,), (nowhere,) = ([layer["digest"] for layer in manifest["layers"]] for manifest in (here, named))
+    with tarfile.open(fileobj=io.BytesIO(blobs[tar])) as archive:
         assert archive.getnames() == ["canary"]
-    assert {m["layers"][0]["digest"] for m in named} == {canary.MISSING}
-    assert not any(hashlib.sha256(blob).hexdigest() in canary.MISSING for blob in canary.IMAGE.blobs)
-    diff_ids = {tuple(config["rootfs"]["diff_ids"]) for config in (*configs, *others)}
-    assert diff_ids == {(tar,)}, "for a node they are the same layers"
-    assert not {m["config"]["digest"] for m in here} & {m["config"]["digest"] for m in named}, "and two images"
+    assert nowhere == canary.MISSING
+    assert nowhere not in blobs | others
+    assert config["rootfs"]["diff_ids"] == other["rootfs"]["diff_ids"] == [tar], "for a node they are the same layers"
+    assert here["config"]["digest"] != named["config"]["digest"], "and two images"
+    for found in (config, other):
+        assert {key: found[key] for key in found if key not in ("config", "rootfs")} == words
 
 
-def test_every_platform_finds_its_own() -> None:
-    for part in (canary.LAYERS, canary.IMAGE):
-        index = json.loads(part.manifests[-1])
-        assert [entry["platform"] for entry in index["manifests"]] == list(canary.PLATFORMS)
-        _, configs = documents(part)
-        assert [
-            {key: config[key] for key in ("architecture", "os", "variant") if key in config} for config in configs
-        ] == list(canary.PLATFORMS)
+def test_platforms_share_the_layer_and_nothing_else() -> None:
+    one, two = canary.layers("linux/amd64"), canary.layers("linux/arm64")
+    assert len(set(one.blobs) & set(two.blobs)) == 1
+    assert one.path != two.path

@@ -52,8 +52,8 @@ def test_nodes_that_take_images_in_the_same_way_are_a_pool() -> None:
     ]
     same = "v1.37.2, containerd://2.3.7, linux/amd64"
     assert nodes.pools(found) == nodes.pools(found[::-1]) == (
-        Pool("v1.37.2, containerd://1.7, linux/amd64", ()),
-        Pool(same, ("a", "b", "in")),
-        Pool(f"{same}, pool gpu", ("gpu",)),
-        Pool("v1.37.2, cri-o://1.37.0, linux/amd64", ("c",)),
+        Pool("v1.37.2, containerd://1.7, linux/amd64", "linux/amd64", ()),
+        Pool(same, "linux/amd64", ("a", "b", "in")),
+        Pool(f"{same}, pool gpu", "linux/amd64", ("gpu",)),
+        Pool("v1.37.2, cri-o://1.37.0, linux/amd64", "linux/amd64", ("c",)),
     )

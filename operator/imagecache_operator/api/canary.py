@@ -2,12 +2,12 @@
 """The canary: a tiny image that lies on every cache's volume, so that a node can try how Pods start from that cache.
 
 It comes in two parts, which differ as a carrier and the image that it carries do. Both are of one layer, a file of a
-few words. `LAYERS` has it. `IMAGE` names the same layer in a compressed form that is nowhere: whoever takes `IMAGE` and
-nothing else is told that a blob is missing; a node that has taken `LAYERS` before needs none. `ABSENT` is an image that
+few words. `layers` has it. `image` names the same layer in a compressed form that is nowhere: whoever takes `image` and
+nothing else is told that a blob is missing; a node that has taken `layers` before needs none. `ABSENT` is an image that
 no cache has.
 
-The builder writes it (`builder/build.py`); `planning/children/canary.py` makes the Pod that tries it. Its bytes, and so
-its digests, are the same everywhere. Any platform that Kubernetes runs on is in it.
+The builder writes it for the platforms that it pulls images for (`builder/build.py`); `planning/children/canary.py`
+makes the Pod that tries it. Its bytes follow from the platform alone, and so do the digests by which it is asked for.
 """
 
 from __future__ import annotations
@@ -17,22 +17,12 @@ import io
 import json
 import tarfile
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from imagecache_operator import names
 
-PLATFORMS: tuple[dict[str, str], ...] = (
-    {"architecture": "amd64", "os": "linux"},
-    {"architecture": "arm", "os": "linux", "variant": "v7"},
-    {"architecture": "arm64", "os": "linux"},
-    {"architecture": "ppc64le", "os": "linux"},
-    {"architecture": "riscv64", "os": "linux"},
-    {"architecture": "s390x", "os": "linux"},
-)
-TAG = "canary"
-
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_INDEX = "application/vnd.oci.image.index.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _FILE = "canary"
@@ -46,21 +36,16 @@ def _digest_of(data: bytes) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """An image as a registry has it. `blobs` are layers and configs; `manifests` end with the index, which is what is
-    asked for."""
+    """An image of one platform as a registry has it. `blobs` are its config, and its layer where that is somewhere."""
 
     repository: str
     blobs: tuple[bytes, ...]
-    manifests: tuple[bytes, ...]
-
-    @property
-    def digest(self) -> str:
-        return _digest_of(self.manifests[-1])
+    manifest: bytes
 
     @property
     def path(self) -> str:
         """What follows the server's address in a reference."""
-        return f"{self.repository}@{self.digest}"
+        return f"{self.repository}@{_digest_of(self.manifest)}"
 
 
 def _tar() -> bytes:
@@ -72,42 +57,42 @@ def _tar() -> bytes:
     return data.getvalue()[:_BLOCKS * tarfile.BLOCKSIZE]  # the rest is padding
 
 
-def _document(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _pointer(media_type: str, data: bytes, **more: Any) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": _digest_of(data), "size": len(data), **more}
-
-
-def _part(name: str, layer: dict[str, Any], blobs: tuple[bytes, ...]) -> Part:
-    configs = [
-        _document({
-            **platform, "config": {"Labels": {names.LABEL_CANARY: name}},
-            "rootfs": {"type": "layers", "diff_ids": [_digest_of(_TAR)]},
-        })
-        for platform in PLATFORMS
-    ]
-    manifests = [
-        _document({
-            "schemaVersion": 2, "mediaType": _MANIFEST, "config": _pointer(_CONFIG, config), "layers": [layer],
-        })
-        for config in configs
-    ]
-    index = _document({
-        "schemaVersion": 2, "mediaType": _INDEX, "manifests": [
-            _pointer(_MANIFEST, manifest, platform=platform)
-            for manifest, platform in zip(manifests, PLATFORMS, strict=True)
-        ],
-    })
-    return Part(f"{_FILE}/{name}", (*blobs, *configs), (*manifests, index))
-
-
 _TAR = _tar()
 # Of no content that anybody has: it is the digest of these words, and they are stored nowhere.
 _NOWHERE = b"the layer of the canary, compressed, which is nowhere"
 MISSING = _digest_of(_NOWHERE)
 
-LAYERS = _part("layers", _pointer(_LAYER, _TAR), (_TAR,))
-IMAGE = _part("image", _pointer(f"{_LAYER}+gzip", _NOWHERE), ())
+LAYERS, IMAGE = f"{_FILE}/layers", f"{_FILE}/image"  # repositories
 ABSENT = f"{_FILE}/absent@{MISSING}"
+
+
+@lru_cache
+def layers(platform: str) -> Part:
+    """The part that has the layer, for a platform as in `linux/amd64`."""
+    return _part(LAYERS, platform, _pointer(_LAYER, _TAR), (_TAR,))
+
+
+@lru_cache
+def image(platform: str) -> Part:
+    """The part that has not."""
+    return _part(IMAGE, platform, _pointer(f"{_LAYER}+gzip", _NOWHERE), ())
+
+
+def _part(repository: str, platform: str, layer: dict[str, Any], blobs: tuple[bytes, ...]) -> Part:
+    words = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
+    config = _document({
+        **words, "config": {"Labels": {names.LABEL_CANARY: repository}},
+        "rootfs": {"type": "layers", "diff_ids": [_digest_of(_TAR)]},
+    })
+    manifest = _document({
+        "schemaVersion": 2, "mediaType": _MANIFEST, "config": _pointer(_CONFIG, config), "layers": [layer],
+    })
+    return Part(repository, (*blobs, config), manifest)
+
+
+def _pointer(media_type: str, data: bytes) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": _digest_of(data), "size": len(data)}
+
+
+def _document(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

@@ -54,7 +54,6 @@ def build(
     try:
         platforms = tuple(Platform.parse(platform) for platform in job.platforms)
         with open_layout(root) as layout:
-            _write_canary(layout)
             return _Build(job, layout, registries, platforms, reporter, stop, workers).run()
     except ImageError as error:
         return Outcome(reason=error.reason, message=error.message)
@@ -102,6 +101,8 @@ class _Build:
         self._plan_images()
         self._fetch_layers()
         self._progress.say()
+        if len(self._published) == len(self._job.images):
+            _write_canary(self._layout, self._job.platforms)
         return self._outcome()
 
     def _plan_images(self) -> None:
@@ -250,12 +251,13 @@ class _Build:
         return ImageOutcome(digest=digest, carrier=published.carrier, pulled_with=mark, size=published.size)
 
 
-def _write_canary(layout: Layout) -> None:
-    """First of all, so that images are judged by the room that is left."""
-    for part in (canary.LAYERS, canary.IMAGE):
-        blobs = frozenset(map(layout.write_blob, part.blobs))
-        manifests = tuple(map(layout.write_blob, part.manifests))
-        layout.link(Repository(part.repository, blobs, manifests), canary.TAG)
+def _write_canary(layout: Layout, platforms: Iterable[str]) -> None:
+    """When all images are there: by then, whatever is wrong with the volume has been told of them."""
+    for platform in platforms:
+        for part in (canary.layers(platform), canary.image(platform)):
+            blobs = frozenset(map(layout.write_blob, part.blobs))
+            manifest = layout.write_blob(part.manifest)
+            layout.link(Repository(part.repository, blobs, (manifest,)), platform.replace("/", "-"))
 
 
 def _lost() -> ImageError:

@@ -154,7 +154,7 @@ class _Check:
     ) -> Iterator[str]:
         for descriptor in descriptors:
             target = descriptor["digest"]
-            if target == canary.MISSING and repository == canary.IMAGE.repository:
+            if target == canary.MISSING and repository == canary.IMAGE:
                 continue  # it is nowhere by intent
             if target not in linked:
                 yield f"{repository} does not link to {target}, which its manifest {digest} needs."

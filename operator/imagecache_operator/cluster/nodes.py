@@ -53,15 +53,15 @@ def kubelets(nodes: Sequence[Object]) -> tuple[Kubelet, ...]:
 def pools(nodes: Sequence[Object]) -> tuple[Pool, ...]:
     """Nodes on which Pods can start from caches, by what decides how they take images. Without those that a user has
     taken out of it."""
-    ready: dict[str, list[str]] = {}
+    ready: dict[tuple[str, str], list[str]] = {}
     for node in sorted(nodes, key=lambda n: str(n["metadata"]["name"])):
         labels = node["metadata"].get("labels") or {}
         if _is_virtual(node) or not platform(node).startswith("linux/") or labels.get(names.LABEL_CANARY) == names.NONE:
             continue
-        there = ready.setdefault(_pool(node, labels), [])
+        there = ready.setdefault((_pool(node, labels), platform(node)), [])
         if not not_ready(node) and "deletionTimestamp" not in node["metadata"]:
             there.append(node["metadata"]["name"])
-    return tuple(Pool(words, tuple(there)) for words, there in sorted(ready.items()))
+    return tuple(Pool(*common, tuple(there)) for common, there in sorted(ready.items()))
 
 
 def _pool(node: Object, labels: Object) -> str:

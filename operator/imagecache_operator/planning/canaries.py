@@ -112,7 +112,7 @@ def _of_pool(
             return _OfPool(pool, result, again_in=wait)
         node = pool.ready[(result.failures if result else 0) % len(pool.ready)]
         made = canary.manifest(
-            view.observed.cache, pool.words, node, address, view.observed.home_uid, view.settings, password=password,
+            view.observed.cache, pool, node, address, view.observed.home_uid, view.settings, password=password,
         )
         return _OfPool(pool, result, f"Node {node} begins to try it", create=(made,), again_in=soon)
     pod = pods[0]

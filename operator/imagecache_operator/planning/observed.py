@@ -138,10 +138,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Pool:
-    """Nodes that take images in the same way, as far as can be told: what they have in common, in `words`, and the
-    names of those that are ready now."""
+    """Nodes that take images in the same way, as far as can be told: their platform, what they have in common in
+    `words`, and the names of those that are ready now."""
 
     words: str
+    platform: str
     ready: tuple[str, ...]
 
 

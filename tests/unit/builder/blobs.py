@@ -9,11 +9,11 @@ from imagecache_operator.api import canary
 from imagecache_operator.builder.layout import Layout
 from imagecache_operator.builder.manifest import digest_of
 
+PLATFORMS = ("linux/amd64", "linux/arm64")  # that tests build for
+
 
 def blobs_of_images(volume: Path) -> set[Path]:
     layout = Layout(volume)
-    canarys = {
-        layout.blob_path(digest_of(data))
-        for part in (canary.LAYERS, canary.IMAGE) for data in (*part.blobs, *part.manifests)
-    }
+    parts = [make(platform) for make in (canary.layers, canary.image) for platform in PLATFORMS]
+    canarys = {layout.blob_path(digest_of(data)) for part in parts for data in (*part.blobs, part.manifest)}
     return set(volume.rglob("data")) - canarys

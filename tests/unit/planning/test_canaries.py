@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from imagecache_operator import names
+from imagecache_operator.api import canary
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.serving import CanaryStatus, ServerStatus
@@ -37,7 +38,9 @@ from .facts import (
 
 SETTINGS = Settings(builder_image="operator:test")
 ADDRESS = "localhost:31234"
-OLD, NEW = Pool("v1.37.2, containerd", ("a-1", "a-2")), Pool("v1.38.0, containerd", ("b-1",))
+OLD, NEW = (
+    Pool("v1.37.2, containerd", "linux/amd64", ("a-1", "a-2")), Pool("v1.38.0, containerd", "linux/arm64", ("b-1",)),
+)
 MINUTE, AT_ONCE = timedelta(minutes=1), timedelta(0)
 
 
@@ -49,7 +52,7 @@ def result(pool: Pool = OLD, *, passed: bool = True, **fields: Any) -> CanarySta
     })
 
 
-def canary(pool: Pool = OLD, node: str = "", **fields: Any) -> Canary:
+def trial(pool: Pool = OLD, node: str = "", **fields: Any) -> Canary:
     node = node or pool.ready[0]
     return Canary(**{
         "name": name(node), "address": ADDRESS, "pool": pool.words, "node": node,
@@ -102,6 +105,11 @@ def test_a_node_of_each_pool_tries_a_server_that_answers() -> None:
     done = tried(facts(pools=(OLD, NEW)))
     assert begun(done) == [(name("a-1"), "a-1"), (name("b-1"), "b-1")]
     assert (told(done), words(done), done.again_in) == (PENDING, "Node a-1 begins to try it", SOON)
+    asked = [[v["image"]["reference"] for v in pod["spec"]["volumes"]] for pod in done.trials]
+    assert asked == [
+        [f"{ADDRESS}/{path}" for path in (canary.ABSENT, canary.layers(platform).path, canary.image(platform).path)]
+        for platform in ("linux/amd64", "linux/arm64")
+    ]
     assert done.create == (), "what a policy refuses must not look like a refused builder"
 
 
@@ -115,7 +123,7 @@ def test_not_before_it_answers() -> None:
 ])
 def test_not_where_no_pod_is_injected(settings: Any, kubelet: str) -> None:
     done = tried(
-        facts(result(), canaries=(canary(),), kubelets=(Kubelet(kubelet, "a-1"),)),
+        facts(result(), canaries=(trial(),), kubelets=(Kubelet(kubelet, "a-1"),)),
         Settings(builder_image="operator:test", **settings),
     )
     assert (told(done), begun(done), results(done)) == (SERVING, [], [])
@@ -123,10 +131,10 @@ def test_not_where_no_pod_is_injected(settings: Any, kubelet: str) -> None:
 
 
 @pytest.mark.parametrize(("pod", "served", "said"), [
-    (canary(), PENDING, "Waiting for node a-1 to try it"),
-    (canary(waiting_for="ErrImagePull (refused)"), PENDING, "Waiting for node a-1 to try it: ErrImagePull (refused)"),
-    (canary(deleting=True), PENDING, f"Waiting until Pod {name('a-1')} is removed"),
-    (canary(created=NOW - 2 * MINUTE), PENDING, "Waiting for node a-1 to try it"),
+    (trial(), PENDING, "Waiting for node a-1 to try it"),
+    (trial(waiting_for="ErrImagePull (refused)"), PENDING, "Waiting for node a-1 to try it: ErrImagePull (refused)"),
+    (trial(deleting=True), PENDING, f"Waiting until Pod {name('a-1')} is removed"),
+    (trial(created=NOW - 2 * MINUTE), PENDING, "Waiting for node a-1 to try it"),
 ])
 def test_one_that_goes_on_is_waited_for(pod: Canary, served: tuple[str, str], said: str) -> None:
     done = tried(facts(canaries=(pod,)))
@@ -134,7 +142,7 @@ def test_one_that_goes_on_is_waited_for(pod: Canary, served: tuple[str, str], sa
 
 
 def test_what_it_shows_is_put_down_before_the_pod_goes() -> None:
-    over = facts(canaries=(canary(over=True, passed=True),))
+    over = facts(canaries=(trial(over=True, passed=True),))
     first = tried(over)
     assert (told(first), results(first), deleted(first), first.again_in) == (SERVING, [("a-1", True, 0)], [], AT_ONCE)
     second = tried(after(over, first))
@@ -144,10 +152,10 @@ def test_what_it_shows_is_put_down_before_the_pod_goes() -> None:
 
 
 @pytest.mark.parametrize(("pod", "said"), [
-    (canary(over=True, waiting_for="Evicted (low on disk)"), "Evicted (low on disk)"),
-    (canary(created=NOW - 2 * MINUTE - AT_ONCE - timedelta(seconds=1), waiting_for="ErrImagePull (x)"),
+    (trial(over=True, waiting_for="Evicted (low on disk)"), "Evicted (low on disk)"),
+    (trial(created=NOW - 2 * MINUTE - AT_ONCE - timedelta(seconds=1), waiting_for="ErrImagePull (x)"),
      "ErrImagePull (x)"),
-    (canary(created=NOW - 3 * MINUTE), f"Pod {name('a-1')} has not ended after 120 s"),
+    (trial(created=NOW - 3 * MINUTE), f"Pod {name('a-1')} has not ended after 120 s"),
 ])
 def test_one_that_fails_keeps_the_cache_from_being_injected(pod: Canary, said: str) -> None:
     over = facts(canaries=(pod,))
@@ -179,35 +187,35 @@ def test_a_trial_that_failed_is_made_again_later_and_later_on_the_next_node() ->
 
 def test_a_second_failure_counts_and_a_success_makes_up_for_it() -> None:
     before = result(passed=False, tried_at=NOW - MINUTE)
-    again = tried(facts(before, canaries=(canary(node="a-2", over=True, waiting_for="x"),)))
+    again = tried(facts(before, canaries=(trial(node="a-2", over=True, waiting_for="x"),)))
     assert results(again) == [("a-2", False, 2)]
-    good = tried(facts(before, canaries=(canary(node="a-2", over=True, passed=True),)))
+    good = tried(facts(before, canaries=(trial(node="a-2", over=True, passed=True),)))
     assert (told(good), results(good)) == (SERVING, [("a-2", True, 0)])
 
 
 def test_of_a_node_that_is_lost_nothing_is_expected() -> None:
-    pools = (Pool(OLD.words, ("a-2",)),)
-    lost = tried(facts(canaries=(canary(),), pools=pools))
+    pools = (Pool(OLD.words, OLD.platform, ("a-2",)),)
+    lost = tried(facts(canaries=(trial(),), pools=pools))
     assert (told(lost), deleted(lost), begun(lost)) == (PENDING, [f"Pod/{name('a-1')}"], [])
     assert lost.again_in == SOON, "what waits for its node is not asked to go over and over"
-    next_one = tried(facts(canaries=(canary(deleting=True),), pools=pools))
+    next_one = tried(facts(canaries=(trial(deleting=True),), pools=pools))
     assert begun(next_one) == [(name("a-2"), "a-2")]
 
 
 def test_what_passed_on_nodes_that_are_away_for_a_while_holds() -> None:
-    done = tried(facts(result(), pools=(Pool(OLD.words, ()),)))
+    done = tried(facts(result(), pools=(Pool(OLD.words, OLD.platform, ()),)))
     assert (told(done), results(done), begun(done)) == (SERVING, [("a-1", True, 0)], [])
-    none = tried(facts(pools=(Pool(OLD.words, ()),)))
+    none = tried(facts(pools=(Pool(OLD.words, OLD.platform, ()),)))
     assert (told(none), words(none)) == (PENDING, "Waiting for a node that is ready, to try it")
 
 
 def test_pools_that_are_gone_are_forgotten() -> None:
-    done = tried(facts(result(OLD), result(NEW, passed=False), pools=(OLD,), canaries=(canary(NEW),)))
+    done = tried(facts(result(OLD), result(NEW, passed=False), pools=(OLD,), canaries=(trial(NEW),)))
     assert (told(done), results(done), deleted(done)) == (SERVING, [("a-1", True, 0)], [f"Pod/{name('b-1')}"])
 
 
 def test_another_address_is_tried_anew() -> None:
-    moved = facts(result(), server=server(node_port=31999), canaries=(canary(),))
+    moved = facts(result(), server=server(node_port=31999), canaries=(trial(),))
     done = tried(moved)
     assert (told(done), begun(done)) == (PENDING, [(name("a-1", "localhost:31999"), "a-1")])
     assert deleted(done) == [f"Pod/{name('a-1')}"]
@@ -223,7 +231,7 @@ def test_a_server_that_is_silent_for_a_while_need_not_be_tried_again() -> None:
 
 @pytest.mark.parametrize("change", [{"spec": spec(serve=False)}, {"deleting": True}])
 def test_they_go_with_the_server(change: dict[str, Any]) -> None:
-    facing = facts(result(), canaries=(canary(), canary(node="a-2", deleting=True)))
+    facing = facts(result(), canaries=(trial(), trial(node="a-2", deleting=True)))
     done = tried(replace(facing, cache=replace(facing.cache, **change)))
     assert f"Pod/{name('a-1')}" in deleted(done)
     assert f"Pod/{name('a-2')}" not in deleted(done), "on its way out"
@@ -247,7 +255,7 @@ def test_a_refused_pod_is_told_and_tried_again() -> None:
 
 
 def test_it_is_told_once_that_pods_cannot_start_from_it_any_more() -> None:
-    passed = facts(result(OLD), pools=(OLD, NEW), canaries=(canary(NEW, over=True, waiting_for="x"),))
+    passed = facts(result(OLD), pools=(OLD, NEW), canaries=(trial(NEW, over=True, waiting_for="x"),))
     served = replace(passed, cache=replace(passed.cache, status=tried(facts(result(OLD))).status))
     done = tried(served)
     assert [(e.type, e.reason) for e in done.events] == [("Warning", Because.CANARY_FAILED)]

@@ -16,17 +16,19 @@ from typing import Any
 from imagecache_operator import names
 from imagecache_operator.api import canary
 from imagecache_operator.planning.children import owner, restricted
-from imagecache_operator.planning.observed import Cache
+from imagecache_operator.planning.observed import Cache, Pool
 from imagecache_operator.settings import Settings
 
 MOUNT_PATH = "/canary"
 
 
 def manifest(
-    cache: Cache, pool: str, node: str, address: str, home_uid: str, settings: Settings, *, password: bool,
+    cache: Cache, pool: Pool, node: str, address: str, home_uid: str, settings: Settings, *, password: bool,
 ) -> dict[str, Any]:
     """The Pod, bound to that node: whatever keeps other Pods away from it, it is the node that is tried."""
-    volumes = {"absent": canary.ABSENT, "layers": canary.LAYERS.path, "image": canary.IMAGE.path}
+    volumes = {
+        "absent": canary.ABSENT, "layers": canary.layers(pool.platform).path, "image": canary.image(pool.platform).path,
+    }
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -40,7 +42,7 @@ def manifest(
                 names.ANNOTATION_CACHE_NAME: cache.name,
                 names.ANNOTATION_CACHE: names.NONE,
                 names.ANNOTATION_CANARY_ADDRESS: address,
-                names.ANNOTATION_CANARY_POOL: pool,
+                names.ANNOTATION_CANARY_POOL: pool.words,
                 "linkerd.io/inject": "disabled",
             },
             "ownerReferences": [owner.reference(cache)],
