@@ -34,9 +34,10 @@ def test_it_is_stored_once_and_answered_for_each_time(
     assert others == [first] * len(others)
     assert image.own.raw_size < outcome.used < image.own.raw_size + 50_000
     repositories = volume / "docker/registry/v2/repositories"
-    tags = [found.relative_to(repositories) for found in repositories.rglob("_manifests/tags/*")]
+    found = (path.relative_to(repositories) for path in repositories.rglob("_manifests/tags/*"))
+    tags = [path for path in found if path.parts[0] != "canary"]
     where = parse(references[0]).stored_repository
-    assert {str(found) for found in tags} == {
+    assert {str(path) for path in tags} == {
         f"{name}/_manifests/tags/{tag.format(hex=digest[7:])}" for name in (where, f"carrier/{where}")
     }
     assert check(volume) == []

@@ -65,7 +65,8 @@ def test_a_stop_at_any_moment(faulty: FaultyRegistry, authority: Authority, tmp_
         digest: diff_id for image in images[:2]
         for digest, diff_id in zip(image.layer_digests, image.diff_ids, strict=True)
     }
-    touches = len(Mortal(_job(*references[:2]), tmp_path / "two", authority, tmp_path).run().touches)
+    two_of_three = _job(*references[:2], references[2].replace("image-2", "no-such-image"))
+    touches = len(Mortal(two_of_three, tmp_path / "two", authority, tmp_path).run().touches)
     kept = set()
     for number in range(STOPS):
         mortal = Mortal(_job(*references), tmp_path / f"volume-{number}", authority, tmp_path)
