@@ -131,7 +131,7 @@ def builder_name(home_uid: str, cache_uid: str, generation: int, attempt: int) -
 
 
 def server_name(home_uid: str, cache_uid: str) -> str:
-    """Name of the Deployment and the Service that serve a cache's volume."""
+    """Name of the Deployment, the Service and the Ingress that serve a cache's volume."""
     return f"imc-{_digest(home_uid, cache_uid)}-server"
 
 

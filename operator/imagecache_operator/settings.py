@@ -5,6 +5,8 @@ environment by itself. Each field `x_y` is the variable `IMAGECACHE_X_Y`; docs/r
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
@@ -17,6 +19,12 @@ from imagecache_operator import names
 from imagecache_operator.api.job import WORKERS
 
 PREFIX = "IMAGECACHE_"
+
+_DNS_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# No address: the last label is not all digits.
+_DOMAIN = re.compile(rf"({_DNS_LABEL}\.)*(?![0-9]+$){_DNS_LABEL}")
+# A host name has at most 253 characters, and the server's own name comes before the domain, with a dot.
+_LONGEST_DOMAIN = 253 - 1 - len(names.server_name("", ""))
 
 
 class InvalidSettings(ValueError):
@@ -41,6 +49,21 @@ class Settings(BaseModel):
     server_image: str = Field(
         default="registry:3",
         description="Image of what serves caches to nodes: CNCF distribution, version 3. Pin it by digest.",
+    )
+    server_domain: str | None = Field(
+        default=None,
+        description="Nodes reach each server by a host name in this domain, through an Ingress; unset: by a node port.",
+    )
+    server_ingress_class: str | None = Field(
+        default=None, min_length=1, description="Class of these Ingresses; unset: the cluster's default.",
+    )
+    server_tls_secret: str | None = Field(
+        default=None, min_length=1,
+        description="Name of a Secret in the namespace with a certificate for *.<domain>; unset: that of the Ingress "
+        "controller.",
+    )
+    server_ingress_annotations: Mapping[str, str] = Field(
+        default_factory=dict, description="Annotations of these Ingresses, a JSON object of strings.",
     )
     warmer_image: str = Field(
         default="registry.k8s.io/pause:3.10",
@@ -111,6 +134,32 @@ class Settings(BaseModel):
             return Injection.ON if TypeAdapter(bool).validate_python(said) else Injection.OFF
         except ValidationError:
             raise PydanticCustomError("injection", "Input should be auto, true or false") from None
+
+    @field_validator("server_domain")
+    @classmethod
+    def _is_a_domain(cls, said: str | None) -> str | None:
+        if said is None or (len(said) <= _LONGEST_DOMAIN and _DOMAIN.fullmatch(said)):
+            return said
+        raise PydanticCustomError(
+            "domain", f"Input should be a DNS name in lower case, of at most {_LONGEST_DOMAIN} characters, "
+            "such as caches.example.com",
+        )
+
+    @field_validator("server_ingress_annotations", mode="before")
+    @classmethod
+    def _are_annotations(cls, said: Any) -> Any:
+        """Those of our own keys would change what the operator finds its Ingresses by."""
+        found = said
+        if isinstance(said, str):
+            try:
+                found = json.loads(said)
+            except ValueError:
+                found = None
+        if not isinstance(found, Mapping) or not all(isinstance(v, str) for v in found.values()):
+            raise PydanticCustomError("annotations", "Input should be a JSON object of strings")
+        if any(key.startswith(f"{names.GROUP}/") for key in found):
+            raise PydanticCustomError("annotations", f"Input should have no key that begins with {names.GROUP}/")
+        return dict(found)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

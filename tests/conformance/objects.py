@@ -58,13 +58,14 @@ def secret(stage: Stage, name: str, **metadata: Any) -> Object:
     }
 
 
-def server(stage: Stage, uid: str, image: str = "none") -> tuple[Object, Object]:
-    """The Service and the Deployment of a cache's server, as the operator applies them. Its Pod has no volume."""
-    settings = Settings(builder_image="none", server_image=image, namespace=stage.namespace)
-    service, deployment = server_manifests.manifests(_cache(uid), "home", settings, password=False)
-    for manifest in (service, deployment):
+def server(stage: Stage, uid: str, image: str = "none", **more: Any) -> tuple[Object, ...]:
+    """The Service and the Deployment of a cache's server, as the operator applies them; between them the Ingress, where
+    the settings want one. Its Pod has no volume."""
+    settings = Settings(builder_image="none", server_image=image, namespace=stage.namespace, **more)
+    manifests = server_manifests.manifests(_cache(uid), "home", settings, password=False)
+    for manifest in manifests:
         del manifest["metadata"]["ownerReferences"]  # nobody's: Kubernetes would collect them
-    return service, deployment
+    return manifests
 
 
 def warmer(stage: Stage, uid: str, *images: str, without_carrier: tuple[str, ...] = ()) -> Object:

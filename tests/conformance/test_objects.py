@@ -174,6 +174,34 @@ def test_a_node_port_is_the_servers_choice_and_stays(api: Api, stage: Stage, nam
     assert port != first["spec"]["ports"][0]["nodePort"]
 
 
+def test_a_service_loses_its_node_port_and_gets_one_again(api: Api, stage: Stage, name: Names) -> None:
+    uid = name()
+    by_port, by_name = server(stage, uid)[0], server(stage, uid, server_domain="caches.example.com")[0]
+    for wanted in (by_port, by_name, by_port):
+        api.apply(wanted)
+        spec = of(api.get("Service", wanted["metadata"]["name"], stage.namespace))["spec"]
+        assert spec["type"] == wanted["spec"]["type"]
+        assert ("nodePort" in spec["ports"][0]) == (wanted is by_port)
+
+
+def test_an_ingress_has_the_host_name_that_was_applied_last_and_no_other(
+    api: Api, stage: Stage, name: Names,
+) -> None:
+    uid = name()
+    first = server(stage, uid, server_domain="a.example.com", server_ingress_class="internal")[1]
+    second = server(stage, uid, server_domain="b.example.com", server_ingress_annotations={"a": "1"})[1]
+    called = first["metadata"]["name"]
+    for wanted in (first, second):
+        api.apply(wanted)
+        found = of(api.get("Ingress", called, stage.namespace))
+        assert found["spec"] == wanted["spec"]
+        api.apply(wanted)
+        assert of(api.get("Ingress", called, stage.namespace)) == found, "the same is no write"
+        assert ("a" in found["metadata"]["annotations"]) == (wanted is second)
+    api.delete("Ingress", called, stage.namespace)
+    assert api.get("Ingress", called, stage.namespace) is None
+
+
 def test_a_deployment_moves_its_generation_only_when_something_else_is_wanted(
     api: Api, stage: Stage, name: Names,
 ) -> None:

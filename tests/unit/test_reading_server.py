@@ -71,6 +71,19 @@ def test_a_service_on_its_way_out_has_no_port_any_more() -> None:
     assert reading.server([], [service(deletionTimestamp=GOING)], [], []).parts[0].deleting
 
 
+def test_one_with_a_host_name_has_no_port() -> None:
+    behind = service(None)
+    behind["spec"]["type"] = "ClusterIP"
+    found = reading.server([deployment()], [behind], [], [], [{"metadata": meta()}])
+    assert (found.node_port, found.behind_ingress, found.ready) == (None, True, True)
+    assert [part.kind for part in found.parts] == ["Deployment", "Ingress", "Service"], "as they are deleted"
+    behind["metadata"]["deletionTimestamp"] = GOING
+    assert reading.server([], [behind], [], []).behind_ingress
+    other = service()
+    other["spec"]["type"] = "NodePort"
+    assert not reading.server([deployment()], [other], [], []).behind_ingress
+
+
 def test_one_that_somebody_else_has_made_has_no_version() -> None:
     obj = service()
     del obj["metadata"]["annotations"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from imagecache_operator import names
 from imagecache_operator.settings import Injection, InvalidSettings, Settings
 from pydantic import ValidationError
 
@@ -48,10 +49,44 @@ def test_injection_is_on_or_off_or_left_to_the_kubelets(text: str, expected: Inj
     assert read(INJECTION=text).injection is expected
 
 
+@pytest.mark.parametrize("text", [
+    "caches.example.com", "internal", "a-1.b2", "x" * 63, "a1.2b", ".".join(["x" * 63] * 3) + "." + "y" * 33,
+])
+def test_servers_may_have_host_names_in_a_domain(text: str) -> None:
+    assert read().server_domain is None
+    assert read(SERVER_DOMAIN=text).server_domain == text
+    assert len(f"{names.server_name('home', 'cache')}.{text}") <= 253
+
+
+@pytest.mark.parametrize("text", [
+    "", ".", "a.", ".a", "a..b", "-a", "a-", "Caches.example.com", "a_b", "*.a", "a:443", "https://a", "a/b", "a b",
+    "10.0.0.1", "a.1", "x" * 64, ".".join(["x" * 63] * 3) + "." + "y" * 34, "a\n",
+])
+def test_what_is_no_domain_is_told_with_what_one_is(text: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"IMAGECACHE_SERVER_DOMAIN: .*such as caches\.example\.com"):
+        read(SERVER_DOMAIN=text)
+
+
+def test_annotations_of_ingresses_are_an_object_of_strings() -> None:
+    assert read().server_ingress_annotations == {}
+    found = read(SERVER_INGRESS_ANNOTATIONS='{"cert-manager.io/cluster-issuer": "caches", "a": ""}')
+    assert found.server_ingress_annotations == {"cert-manager.io/cluster-issuer": "caches", "a": ""}
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("", "JSON object"), ("a=b", "JSON object"), ("[]", "JSON object"), ('"a"', "JSON object"), ("null", "JSON object"),
+    ('{"a": 1}', "of strings"), ('{"a": {"b": "c"}}', "of strings"), ('{"imagecache.dev/manifest": "x"}', "imagecache"),
+])
+def test_other_annotations_are_a_mistake(text: str, words: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"IMAGECACHE_SERVER_INGRESS_ANNOTATIONS: .*{words}"):
+        read(SERVER_INGRESS_ANNOTATIONS=text)
+
+
 @pytest.mark.parametrize(("name", "text"), [
     ("MAX_BUILDERS", "0"), ("MAX_BUILDERS", "four"), ("MAX_BUILDERS", ""), ("MAX_CACHES", "-1"),
     ("MAX_ATTEMPTS", "1.5"), ("RESYNC", "0"), ("RESYNC", "-5"), ("RESYNC", "soon"), ("EXPIRY_GRACE", "-1"),
-    ("INJECTION", ""), ("INJECTION", "maybe"), ("INJECTION", "2"),
+    ("INJECTION", ""), ("INJECTION", "maybe"), ("INJECTION", "2"), ("SERVER_INGRESS_CLASS", ""),
+    ("SERVER_TLS_SECRET", ""),
     ("BUILDER_DEADLINE", "0"), ("BUILDER_IMAGE", ""), ("FAILED_VOLUME_TTL", "1..5"),
 ])
 def test_a_mistake_is_told_with_the_variables_name(name: str, text: str) -> None:

@@ -22,10 +22,11 @@ class CanaryStatus(Model):
 
 
 class ServerStatus(Model):
-    """What serves the volume to nodes: a Deployment and a Service of one name, in the operator's namespace."""
+    """What serves the volume to nodes: a Deployment and a Service of one name, in the operator's namespace, and where
+    servers have host names an Ingress."""
 
     name: str
-    address: str = Field(description="Where every node reaches it, as host:port.")
+    address: str = Field(description="Where every node reaches it: host:port, or a host name (port 443).")
     ready: bool = Field(default=False, description="Whether it answers.")
     canaries: tuple[CanaryStatus, ...] = Field(
         default=(),

@@ -38,6 +38,7 @@ RESOURCES = {
     "DaemonSet": Resource("apps/v1", "daemonsets", namespaced=True),
     "Deployment": Resource("apps/v1", "deployments", namespaced=True),
     "Event": Resource("v1", "events", namespaced=True),
+    "Ingress": Resource("networking.k8s.io/v1", "ingresses", namespaced=True),
     "Namespace": Resource("v1", "namespaces", namespaced=False),
     "Node": Resource("v1", "nodes", namespaced=False),
     "PersistentVolumeClaim": Resource("v1", "persistentvolumeclaims", namespaced=True),

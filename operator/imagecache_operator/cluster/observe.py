@@ -25,8 +25,11 @@ def home_uid(api: Api) -> str:
     return str(found["metadata"]["uid"])
 
 
-def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observed | None:
-    """The facts of one pass; None where that ImageCache (this name *and* this uid) is gone."""
+def observe(
+    api: Api, name: str, uid: str, home: str, namespace: str, *, ingresses: bool = False,
+) -> Observed | None:
+    """The facts of one pass; None where that ImageCache (this name *and* this uid) is gone. `ingresses`: servers are to
+    have some; else there may be no right to look at them."""
     all_caches = api.list(names.KIND)
     mine = next((c for c in all_caches if c["metadata"]["name"] == name and c["metadata"]["uid"] == uid), None)
     if mine is None:
@@ -57,6 +60,7 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
         attempt_secrets=tuple(map(reading.attempt_secret, _components(secrets, names.COMPONENT_CREDENTIALS))),
         server=reading.server(
             of_server["Deployment"], of_server["Service"], _components(own_pods, names.COMPONENT_SERVER), there,
+            _ingresses(api, namespace, names.child_selector(home, names.COMPONENT_SERVER, uid)) if ingresses else (),
         ),
         canaries=tuple(map(reading.canary, _components(own_pods, names.COMPONENT_CANARY))),
         warmer=reading.warmer(
@@ -75,6 +79,14 @@ def observe(api: Api, name: str, uid: str, home: str, namespace: str) -> Observe
 
 def _components(found: list[Object], component: str) -> list[Object]:
     return [obj for obj in found if (obj["metadata"].get("labels") or {}).get(names.LABEL_COMPONENT) == component]
+
+
+def _ingresses(api: Api, namespace: str, selector: str) -> list[Object]:
+    """One that may not be looked at is like one that is not there: it is applied, and the refusal told."""
+    try:
+        return api.list("Ingress", namespace, selector)
+    except Rejected:
+        return []
 
 
 def _log(api: Api, pod: str, namespace: str) -> str:

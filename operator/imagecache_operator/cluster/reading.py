@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -104,17 +105,19 @@ def builder(obj: Object) -> Builder:
 
 def server(
     deployments: list[Object], services: list[Object], pods: list[Object], nodes: list[Object],
+    ingresses: Sequence[Object] = (),
 ) -> Server:
-    """What serves a cache: at most one Deployment and one Service, and any number of Pods, old ones among them. `nodes`
-    are the cluster's."""
+    """What serves a cache: at most one Deployment, one Service and one Ingress, and any number of Pods, old ones among
+    them. `nodes` are the cluster's."""
     parts = [_server_part(kind, obj) for kind, found in (
-        ("Deployment", deployments), ("Service", services), ("Pod", pods),
+        ("Deployment", deployments), ("Ingress", ingresses), ("Service", services), ("Pod", pods),
     ) for obj in found]
     deployment, service = (next((o for o in found if not _deleting(o)), None) for found in (deployments, services))
     ports: list[Object] = service["spec"].get("ports") or [] if service else []
     return Server(
         parts=tuple(parts),
         node_port=next((int(p["nodePort"]) for p in ports if p.get("nodePort")), None),
+        behind_ingress=any(service["spec"].get("type") == "ClusterIP" for service in services),
         ready=bool(deployment and service and _is_ready(deployment)),
         waiting_for=_server_waits_for(deployment, pods, nodes),
     )

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import kopf
 
 from imagecache_operator import names
+from imagecache_operator.cluster.api import Api, Rejected
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller import handlers
 from imagecache_operator.controller.access import Access
@@ -17,6 +19,8 @@ from imagecache_operator.controller.injection import Injection
 from imagecache_operator.controller.pods import PodApi, PodWatch, Uses
 from imagecache_operator.controller.reconciler import Reconciler
 from imagecache_operator.settings import Settings
+
+log = logging.getLogger(__name__)
 
 # Passes that run at once. Each is a handful of small calls, so this is about waiting, not about processors.
 THREADS = 8
@@ -27,6 +31,8 @@ CHILDREN = (
     ("", "v1", "pods"), ("", "v1", "persistentvolumeclaims"), ("", "v1", "services"), ("apps", "v1", "deployments"),
     ("apps", "v1", "daemonsets"),
 )
+# Only where servers are to have host names: else there is no right to watch them.
+INGRESSES = ("networking.k8s.io", "v1", "ingresses")
 LIVENESS = "http://0.0.0.0:8080/healthz"
 
 
@@ -41,8 +47,8 @@ class NoDiffBase(kopf.DiffBaseStorage):
         return None
 
 
-def registry(home: str) -> kopf.OperatorRegistry:
-    """All handlers. `home` is the UID of the cluster whose children wake anybody."""
+def registry(home: str, children: Sequence[tuple[str, str, str]] = CHILDREN) -> kopf.OperatorRegistry:
+    """All handlers. `home` is the UID of the cluster whose `children` wake anybody."""
     found = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=found)
@@ -55,7 +61,7 @@ def registry(home: str) -> kopf.OperatorRegistry:
         settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
         settings.background.cancellation_polling = 1
         settings.networking.request_timeout = 30
-        for child in CHILDREN:
+        for child in children:
             settings.watching.label_selectors[child[-1]] = names.managed_selector(home)
 
     @kopf.on.login(registry=found)
@@ -67,7 +73,7 @@ def registry(home: str) -> kopf.OperatorRegistry:
     kopf.daemon(*resource, registry=found)(handlers.live)
     kopf.on.delete(*resource, registry=found)(handlers.remove)
     kopf.on.event(*resource, registry=found)(handlers.wake_cache)
-    for child in CHILDREN:
+    for child in children:
         kopf.on.event(*child, registry=found)(handlers.wake_owner)
     kopf.on.event("", "v1", "namespaces", registry=found)(handlers.wake_access)
     kopf.on.probe(registry=found)(handlers.healthy)
@@ -76,6 +82,19 @@ def registry(home: str) -> kopf.OperatorRegistry:
     for end in (handlers.end_looking, handlers.end_watching_pods, handlers.end_metrics):
         kopf.on.cleanup(registry=found)(end)
     return found
+
+
+def watched(api: Api, settings: Settings) -> tuple[tuple[str, str, str], ...]:
+    """The children whose changes wake somebody: Ingresses too, where they are wanted and may be looked at. (kopf does
+    not bear to be refused. A cache whose Ingress may not be applied says so itself.)"""
+    if settings.server_domain is None:
+        return CHILDREN
+    try:
+        api.list("Ingress", settings.namespace)
+    except Rejected as refusal:
+        log.warning("Ingresses are not watched: %s", refusal)
+        return CHILDREN
+    return (*CHILDREN, INGRESSES)
 
 
 def run(
@@ -92,7 +111,7 @@ def run(
             Access(api, settings, home), pods=PodWatch(api, uses), metrics_port=metrics_port,
         )
         kopf.run(
-            registry=registry(home),
+            registry=registry(home, watched(api, settings)),
             memo=memo,
             standalone=True,
             namespaces=[settings.namespace],

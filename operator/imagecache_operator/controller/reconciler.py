@@ -84,13 +84,16 @@ class Reconciler:
 
     def _pass(self, name: str, uid: str, *, may_announce: bool) -> Pass | None:
         """None, and nothing done, where it would announce an attempt and may not."""
-        seen = observe(self._api, name, uid, self._home, self._settings.namespace)
+        settings = self._settings
+        seen = observe(
+            self._api, name, uid, self._home, settings.namespace, ingresses=settings.server_domain is not None,
+        )
         if seen is None:
             return Pass(again_in=timedelta(0), deleting=True, gone=True)
         seen = replace(seen, last_used=self._last_used(uid))
         # Whole seconds, because that is what comes back from the API server: a finer time would differ for ever.
         now = self._clock().replace(microsecond=0)
-        todo = plan(seen, self._settings, now)
+        todo = plan(seen, settings, now)
         if not may_announce and _announces(seen.cache, todo):
             return None
         try:
@@ -124,7 +127,13 @@ class Reconciler:
         self._create(todo.create)
         for ref in todo.delete:
             namespace = None if ref.kind == names.KIND else self._settings.namespace
-            self._api.delete(ref.kind, ref.name, namespace, ref.uid)
+            try:
+                self._api.delete(ref.kind, ref.name, namespace, ref.uid)
+            except Rejected as refusal:
+                if not ref.if_allowed:
+                    raise
+                log.warning("%s %s is left behind: %s", ref.kind, ref.name, refusal)
+                continue
             log.info("deleted %s %s", ref.kind, ref.name)
 
     def _create(self, manifests: Iterable[Manifest]) -> None:

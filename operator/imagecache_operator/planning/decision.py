@@ -17,11 +17,13 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class ObjectRef:
-    """One object to delete. With a uid, only that very object, not one that took its name since."""
+    """One object to delete. With a uid, only that very object, not one that took its name since. `if_allowed`: where
+    the cluster refuses, all else goes on."""
 
     kind: str
     name: str
     uid: str | None = None
+    if_allowed: bool = False
 
 
 @dataclass(frozen=True)

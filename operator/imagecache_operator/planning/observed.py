@@ -112,8 +112,8 @@ class Builder:
 
 @dataclass(frozen=True)
 class ServerPart:
-    """A Deployment, a Service or a Pod of a cache's server. `version` stands for the manifest that it was made from
-    (`children/server.py`); Pods have none."""
+    """A Deployment, a Service, an Ingress or a Pod of a cache's server. `version` stands for the manifest that it was
+    made from (`children/server.py`); Pods have none."""
 
     kind: str
     name: str
@@ -124,10 +124,12 @@ class ServerPart:
 @dataclass(frozen=True)
 class Server:
     """What serves the volume, as far as it is there. `ready`: the Deployment as it was last applied has a Pod that
-    answers. `waiting_for` is what holds one up."""
+    answers. `waiting_for` is what holds one up. `behind_ingress`: its Service was made for an Ingress. The Ingress is
+    among the parts only where the settings want one: else there may be no right to look."""
 
     parts: tuple[ServerPart, ...] = ()
     node_port: int | None = None
+    behind_ingress: bool = False
     ready: bool = False
     waiting_for: str = ""
 

@@ -35,14 +35,16 @@ def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
         view.observed.cache, view.observed.home_uid, view.settings, password=rule.has_password,
     )
     missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], version(manifest)))
-    ready = seen.ready and not missing and seen.node_port is not None
-    told = _status(wanted[0], seen, ready=ready)
+    address = server.address(wanted[0]["metadata"]["name"], seen.node_port, view.settings)
+    ready = seen.ready and not missing and address is not None
+    told = _status(wanted[0], address, ready=ready)
+    decision = replace(decision, delete=(*view.former_ingress, *decision.delete))
     if told is None or not ready:
         if told is not None:
             told = told.model_copy(update={"canaries": canaries.results(view, told.address)})
         return replace(
             decision, serve=missing, server=told, served=Because.SERVER_PENDING,
-            served_message=_pending(wanted[1], seen, missing), again_in=soon,
+            served_message=_pending(wanted[-1], seen, missing), again_in=soon,
         )
     tried = canaries.trials(view, told.address, soon, password=rule.has_password)
     return replace(
@@ -81,10 +83,10 @@ def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
     return min(due) if (due := [time for time in (one, other) if time is not None]) else None
 
 
-def _status(service: Manifest, seen: Server, *, ready: bool) -> ServerStatus | None:
-    if seen.node_port is None:
+def _status(service: Manifest, address: str | None, *, ready: bool) -> ServerStatus | None:
+    if address is None:
         return None
-    return ServerStatus(name=service["metadata"]["name"], address=f"localhost:{seen.node_port}", ready=ready)
+    return ServerStatus(name=service["metadata"]["name"], address=address, ready=ready)
 
 
 def _pending(deployment: Manifest, seen: Server, missing: tuple[Manifest, ...]) -> str:

@@ -200,7 +200,17 @@ class View:
     def server_parts(self) -> tuple[ObjectRef, ...]:
         """What there is of a server, and is not yet on its way out. Its Pods go with their Deployment."""
         parts = (part for part in self.observed.server.parts if part.kind != "Pod" and not part.deleting)
-        return tuple(ObjectRef(part.kind, part.name) for part in parts)
+        return (*self.former_ingress, *(ObjectRef(part.kind, part.name) for part in parts))
+
+    @property
+    def former_ingress(self) -> tuple[ObjectRef, ...]:
+        """The server's Ingress, where servers had host names and have node ports now. The right to look at it may have
+        gone with the setting, so it is known by its Service, and goes before that one is changed. Where it may not be
+        deleted, it goes with the cache, which owns it."""
+        seen = self.observed
+        if self.settings.server_domain or not seen.server.behind_ingress:
+            return ()
+        return (ObjectRef("Ingress", names.server_name(seen.home_uid, seen.cache.uid), if_allowed=True),)
 
     @property
     def canary_pods(self) -> tuple[ObjectRef, ...]:

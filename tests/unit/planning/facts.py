@@ -47,8 +47,10 @@ PASSWORD = "pass-word-of-ann"
 GIB = 1024**3
 # Without injection there are no canaries, which have tables of their own (test_canaries.py).
 SETTINGS = Settings(builder_image="operator:test", injection=Injection.OFF)
+WITH_DOMAIN = SETTINGS.model_copy(update={"server_domain": "caches.example.com"})
 VOLUME = names.volume_name(HOME, UID)
 SERVER = names.server_name(HOME, UID)
+HOST = f"{SERVER}.caches.example.com"
 WARMER = names.warmer_name(HOME, UID)
 SERVER_POD = f"{SERVER}-5d4f8-x7k2p"
 
@@ -101,11 +103,11 @@ def builder(number: int = 1, **fields: Any) -> Builder:
     })
 
 
-def server(*, password: bool = False, **fields: Any) -> Server:
+def server(*, password: bool = False, settings: Settings = SETTINGS, **fields: Any) -> Server:
     """A server of the cache `ml` as it is wanted, and that answers."""
     parts = tuple(
         ServerPart(m["kind"], m["metadata"]["name"], version(m))
-        for m in reversed(server_manifests.manifests(cache(), HOME, SETTINGS, password=password))
+        for m in reversed(server_manifests.manifests(cache(), HOME, settings, password=password))
     )
     return Server(**{"parts": (*parts, ServerPart("Pod", SERVER_POD)), "node_port": 31234, "ready": True, **fields})
 

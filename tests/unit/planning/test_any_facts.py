@@ -116,12 +116,12 @@ REPORTS = st.builds(
     images=st.lists(st.builds(ImageProgress, state=st.sampled_from(ImageState)), max_size=3).map(tuple),
 )
 PARTS = st.builds(
-    ServerPart, kind=st.sampled_from(["Deployment", "Service", "Pod"]), name=st.just("server"),
+    ServerPart, kind=st.sampled_from(["Deployment", "Ingress", "Service", "Pod"]), name=st.just("server"),
     version=st.sampled_from(["", "another", *(p.version for p in server().parts)]), deleting=st.booleans(),
 )
 SERVERS = st.builds(
     Server, parts=st.lists(PARTS, max_size=3).map(tuple), node_port=optional(st.just(31234)), ready=st.booleans(),
-    waiting_for=st.sampled_from(["", "a node"]),
+    waiting_for=st.sampled_from(["", "a node"]), behind_ingress=st.booleans(),
 )
 WARMERS = st.builds(
     Warmer, name=st.just("warmer"), version=st.sampled_from(["", "another", warmer().version]),

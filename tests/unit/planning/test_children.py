@@ -138,6 +138,35 @@ def test_the_servers_service_leads_to_its_pods() -> None:
     assert "nodePort" not in port, "the API server's choice, which no apply may change"
 
 
+def test_a_server_with_a_host_name_has_an_ingress_before_its_service() -> None:
+    service, ingress, deployment = serving(server_domain="caches.example.com")
+    assert [m["kind"] for m in (service, ingress, deployment)] == ["Service", "Ingress", "Deployment"]
+    assert service["spec"]["type"] == "ClusterIP"
+    assert deployment == serving()[1], "its Pod goes on when the setting is changed"
+    name, host = names.server_name(HOME, UID), f"{names.server_name(HOME, UID)}.caches.example.com"
+    assert {**ingress["metadata"], "annotations": {}} == {**service["metadata"], "annotations": {}}
+    rule, = ingress["spec"]["rules"]
+    path, = rule["http"]["paths"]
+    assert (rule["host"], path["path"], path["pathType"]) == (host, "/", "Prefix")
+    assert path["backend"]["service"] == {"name": name, "port": {"name": service["spec"]["ports"][0]["name"]}}
+    assert ingress["spec"]["tls"] == [{"hosts": [host]}]
+    assert "ingressClassName" not in ingress["spec"]
+
+
+def test_an_ingress_is_as_the_settings_say_and_its_version_says_so() -> None:
+    plain = serving(server_domain="caches.example.com")[1]
+    annotations = {"cert-manager.io/cluster-issuer": "caches", "a": "b"}
+    made = serving(
+        server_domain="caches.example.com", server_ingress_class="internal", server_tls_secret="wildcard",
+        server_ingress_annotations=annotations,
+    )[1]
+    assert made["spec"]["ingressClassName"] == "internal"
+    assert made["spec"]["tls"] == [{"hosts": plain["spec"]["tls"][0]["hosts"], "secretName": "wildcard"}]
+    assert annotations.items() <= made["metadata"]["annotations"].items()
+    assert made["metadata"]["annotations"][names.ANNOTATION_CACHE_NAME] == "ml"
+    assert version(made) != version(plain)
+
+
 def test_a_server_runs_the_image_of_the_settings_and_its_version_says_so() -> None:
     before, after = serving(), serving(server_image="elsewhere/registry:3.1", namespace="imagecache-system")
     assert after[1]["spec"]["template"]["spec"]["containers"][0]["image"] == "elsewhere/registry:3.1"

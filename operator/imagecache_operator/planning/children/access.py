@@ -77,7 +77,7 @@ def htpasswd(cache: Cache, home_uid: str, namespace: str, address: str, logins: 
 
 
 def pull_secret(namespace: str, logins: Mapping[str, Login]) -> dict[str, Any]:
-    """The Secret of a namespace, with its login at each server by that one's address (host:port)."""
+    """The Secret of a namespace, with its login at each server by that one's address."""
     auths = {
         address: {"username": one.user, "password": one.password, "auth": _base64(f"{one.user}:{one.password}")}
         for address, one in sorted(logins.items())

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What serves a complete cache to nodes: a plain, read-only distribution registry on its volume (a Deployment), and
-the port of every node that leads to it (a Service). Both are applied by server-side apply.
+the port of every node that leads to it (a Service), or a host name (a Service and an Ingress, see `ingress.py`). All
+are applied by server-side apply.
 
 A server must refuse or answer, never be silent: a node that pulls waits for it with its Pods. So whatever does not
 answer its probes is taken out of the Service, whose port then refuses at once, and is started again.
@@ -11,12 +12,13 @@ from __future__ import annotations
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.planning.children import access, owner, restricted
+from imagecache_operator.planning.children import access, ingress, owner, restricted
 from imagecache_operator.planning.children.applied import versioned
 from imagecache_operator.planning.observed import Cache
 from imagecache_operator.settings import Settings
 
 PORT = 5000
+PORT_NAME = "registry"
 # deploy/base ships it: there is nothing of a cache in it.
 CONFIG_MAP = "imagecache-server"
 CONFIG_FOLDER = "/etc/imagecache/server"
@@ -36,13 +38,22 @@ _ASK_FOR_PASSWORD = (
 
 def manifests(
     cache: Cache, home_uid: str, settings: Settings, *, password: bool,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The Service and the Deployment, in the order in which they are applied: where ports are forbidden or used up,
-    no Pod is started that nobody could reach. `password`: it answers only whoever has one."""
+) -> tuple[dict[str, Any], ...]:
+    """The Service, the Ingress where there is to be one, and the Deployment, in the order in which they are applied:
+    where ports or host names are forbidden or used up, no Pod is started that nobody could reach. `password`: it
+    answers only whoever has one."""
+    metadata = _metadata(cache, home_uid, settings.namespace)
+    host = ingress.host(metadata["name"], settings)
     return (
-        versioned(_service(cache, home_uid, settings.namespace)),
+        versioned(_service(cache, home_uid, settings)),
+        *([versioned(ingress.manifest(metadata, host, PORT_NAME, settings))] if host else ()),
         versioned(_deployment(cache, home_uid, settings, password=password)),
     )
+
+
+def address(name: str, node_port: int | None, settings: Settings) -> str | None:
+    """Where nodes reach the server of that name; None while it is to have a node port and has none yet."""
+    return ingress.host(name, settings) or (f"localhost:{node_port}" if node_port is not None else None)
 
 
 def _metadata(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:
@@ -55,16 +66,17 @@ def _metadata(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:
     }
 
 
-def _service(cache: Cache, home_uid: str, namespace: str) -> dict[str, Any]:
+def _service(cache: Cache, home_uid: str, settings: Settings) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": _metadata(cache, home_uid, namespace),
+        "metadata": _metadata(cache, home_uid, settings.namespace),
         "spec": {
-            "type": "NodePort",
+            # `cluster/reading.py` tells by it which one has an Ingress before it.
+            "type": "ClusterIP" if settings.server_domain else "NodePort",
             "selector": names.child_labels(names.COMPONENT_SERVER, home_uid, cache.uid),
             # The node port is the API server's choice. It is not said here, so an apply leaves it as it is.
-            "ports": [{"name": "registry", "protocol": "TCP", "port": PORT, "targetPort": PORT}],
+            "ports": [{"name": PORT_NAME, "protocol": "TCP", "port": PORT, "targetPort": PORT}],
         },
     }
 
@@ -111,7 +123,7 @@ def _pod(claim: str, image: str, passwords: str | None) -> dict[str, Any]:
             "args": ["serve", f"{CONFIG_FOLDER}/{CONFIG_KEY}"],
             # Without it, distribution looks for a collector of traces on its own host, and complains.
             "env": [{"name": "OTEL_TRACES_EXPORTER", "value": "none"}, *(_ASK_FOR_PASSWORD if passwords else ())],
-            "ports": [{"name": "registry", "containerPort": PORT, "protocol": "TCP"}],
+            "ports": [{"name": PORT_NAME, "containerPort": PORT, "protocol": "TCP"}],
             "readinessProbe": {**_PROBE, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 2},
             "livenessProbe": {**_PROBE, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 3},
             # It sends files as they are, so many readers cost it little; no CPU limit, which would slow them down.
