@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import imagecache_operator
 import yaml
 
 from .kube import NAMESPACE, OPERATOR, Kube, until
 
+CODE = Path(imagecache_operator.__file__).parents[1]
 DEPLOYMENT = "imagecache-operator"
 ACCOUNT = "imagecache-operator"
 
@@ -67,8 +69,12 @@ class Installed:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "imagecache_operator", "controller", "--no-liveness", "--metrics-port", "0"],
-                # Nothing of this process' own environment: a proxy named there would come between.
-                env={"PATH": os.defpath, "KUBECONFIG": str(kubeconfig), **self.environment, **settings},
+                # Nothing of this process' own environment: a proxy named there would come between. But the same code,
+                # whichever working tree is installed.
+                env={
+                    "PATH": os.defpath, "PYTHONPATH": str(CODE), "KUBECONFIG": str(kubeconfig), **self.environment,
+                    **settings,
+                },
                 stdout=output, stderr=output, cwd=folder,
             )
         try:
