@@ -7,8 +7,8 @@ engine and makes the images. README.md in this folder tells the story.
 
 from .cluster import Cluster
 from .engine import Engine
-from .life import DEFAULT_NAME, down, find, up
+from .life import DEFAULT_NAME, down, find, ingress_image, up
 from .machine import leftovers
 from .progress import ClusterError
 
-__all__ = ["DEFAULT_NAME", "Cluster", "ClusterError", "Engine", "down", "find", "leftovers", "up"]
+__all__ = ["DEFAULT_NAME", "Cluster", "ClusterError", "Engine", "down", "find", "ingress_image", "leftovers", "up"]

@@ -52,6 +52,12 @@ class BaseImages:
         self.make(self.pause, "the pause image", lambda: self.with_program("pause", self.pause))
         self.make(self.python, "the Python base image", self._make_python)
 
+    def on_demand(self, program: str) -> str:
+        """The image of one program that no cluster needs; its binary is there. Its reference."""
+        reference = f"{PREFIX}/{program}:{cache.stamp(PROGRAM, self._binaries[program].parent.name)}"
+        self.make(reference, f"the {program} image", lambda: self.with_program(program, reference))
+        return reference
+
     def make(self, reference: str, text: str, build: Callable[[], None]) -> None:
         if not self.engine.has_image(reference):
             self._progress.note(f"making {text}")

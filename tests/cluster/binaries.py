@@ -77,6 +77,9 @@ OTHERS = (
     Family("registry", {"registry": "github.com/distribution/distribution/v3/cmd/registry"}),
     Family("pause", {"pause": "."}),
 )
+# No cluster needs them: built for who asks (`build_one`), and nobody else waits. Traefik: the newest release whose
+# modules can all be had of the module proxy; its go.mod has the replacements of Traefik's own, which do not come along.
+ON_DEMAND = (Family("traefik", {"traefik": "github.com/traefik/traefik/v3/cmd/traefik"}),)
 
 
 class Binaries:
@@ -108,7 +111,7 @@ class Binaries:
         return family.folder / program
 
     def _family(self, program: str) -> Family:
-        return next(family for family in self._families if program in family.packages)
+        return next(family for family in (*self._families, *ON_DEMAND) if program in family.packages)
 
     @staticmethod
     def _build(families: tuple[Family, ...], progress: Progress) -> None:

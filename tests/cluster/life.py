@@ -30,6 +30,7 @@ PUBLIC_IMAGES = {
     "registry": "registry:3",
     "pause": "registry.k8s.io/pause:3.10",
 }
+PUBLIC_INGRESS = "traefik:v3.6.12"
 
 
 def up(name: str = DEFAULT_NAME, say: Say = print) -> Cluster:
@@ -84,6 +85,21 @@ def down(name: str = DEFAULT_NAME, say: Say = print) -> None:
             own_engine.stop(progress)
             _forget_dead_clusters()
         progress.note(f"cluster {name} is down")
+
+
+def ingress_image(cluster: Cluster, say: Say = print) -> str:
+    """The reference, in the cluster's engine, of the image of an Ingress controller: Traefik. No cluster has it by
+    itself. Where it can't be pulled, the first who asks waits for some minutes until it is built."""
+    engine, progress = cluster.engine, Progress(say)
+    if cluster.provider == "docker":
+        if not engine.has_image(PUBLIC_INGRESS):
+            progress.note(f"pulling {PUBLIC_INGRESS}")
+            engine.docker("pull", "--quiet", PUBLIC_INGRESS)
+        return PUBLIC_INGRESS
+    with cache.lock(progress):
+        binaries = Binaries(releases.chosen())
+        binaries.build_one("traefik", progress)
+        return BaseImages(engine, binaries, progress).on_demand("traefik")
 
 
 def find(name: str = DEFAULT_NAME) -> Cluster | None:

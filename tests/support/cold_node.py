@@ -15,7 +15,7 @@ from tests.cluster import Cluster
 from .kube import until
 
 # What nodes have from the registries of tests and from caches; the operator's own images come from neither.
-FROM_TESTS = r"[\w-]+\.test:\d+/|localhost:\d+/|docker\.io/library/imagecache-test-"
+FROM_TESTS = r"[\w-]+\.test:\d+/|localhost:\d+/|imc-[\w-]+\.caches\.test/|docker\.io/library/imagecache-test-"
 _CTR = "ctr --namespace k8s.io"
 _SECONDS = 60
 
