@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= imagecache
 TEST_NAME ?= imagecache-test
+BENCH_NAME ?= imagecache-bench
+IN_MEMORY ?=
 READY := $(VENV)/.ready
 CRD := crds/imagecache.dev_imagecaches.yaml
 
@@ -56,8 +58,8 @@ test: $(READY) ## Everything: check, verify, all tests (on kind clusters of thei
 	$(BIN)/pytest tests/life
 
 .PHONY: cluster-up
-cluster-up: $(READY) ## Bring up the local kind cluster (NAME=imagecache)
-	$(BIN)/python -m tests.cluster up --name $(NAME)
+cluster-up: $(READY) ## Bring up the local kind cluster (NAME=imagecache; IN_MEMORY=1: its nodes' images in memory)
+	$(BIN)/python -m tests.cluster up --name $(NAME) $(if $(IN_MEMORY),--in-memory)
 
 .PHONY: cluster-down
 cluster-down: $(READY) ## Remove it and all that it left
@@ -80,8 +82,8 @@ bench-builder: $(READY) ## How fast the builder is, against skopeo and against i
 	$(BIN)/python -m tests.bench builder
 
 .PHONY: bench-start
-bench-start: $(READY) ## How soon Pods start from a registry, from a cache, and from a warm node
-	$(BIN)/python -m tests.bench start --name $(NAME)
+bench-start: $(READY) ## How soon Pods start: registry, cache, warm node (a cluster of its own: BENCH_NAME)
+	$(BIN)/python -m tests.bench start --name $(BENCH_NAME)
 
 .PHONY: lock
 lock: $(READY) ## Resolve the lock files anew

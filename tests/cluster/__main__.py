@@ -31,9 +31,11 @@ def main() -> None:
 
 @main.command()
 @name_option
-def up(name: str) -> None:
+@click.option("--in-memory", is_flag=True, help="Nodes keep images in memory (at most 6 GiB each), not on the "
+                                                "machine's disk: for the benchmark of starts.")
+def up(name: str, in_memory: bool) -> None:
     """Make the cluster, or use the healthy one that runs."""
-    cluster = life.up(name, click.echo)
+    cluster = life.up(name, click.echo, in_memory)
     click.echo(f"To use it: eval $(python -m tests.cluster env --name {cluster.name})")
 
 

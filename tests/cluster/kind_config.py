@@ -10,6 +10,8 @@ import yaml
 
 from . import cache
 
+IN_MEMORY = cache.HERE / "kind" / "in-memory.conf"
+CONTAINERD_UNIT = "/etc/systemd/system/containerd.service.d"
 SLOTS = 8  # clusters at a time with our own engine, each with its own addresses and API server port
 
 
@@ -23,8 +25,13 @@ def node_subnet(slot: int) -> str:
     return f"198.18.{16 + slot}.0/24"
 
 
-def render(node_image: str, folder: Path, own_engine_address: str | None, slot: int) -> str:
-    """The configuration as YAML; also what tells whether a running cluster is still the one that is wanted."""
+def render(
+    node_image: str, folder: Path, own_engine_address: str | None, slot: int, in_memory: bool = False,
+) -> str:
+    """The configuration as YAML; also what tells whether a running cluster is still the one that is wanted.
+
+    `in_memory`: its nodes keep images in memory, in place of the machine's disk. `folder` then has IN_MEMORY too.
+    """
     config = _load("cluster.yaml")
     policy = {"hostPath": str(folder / "audit-policy"), "containerPath": "/etc/kubernetes/audit"}
     log = {"hostPath": str(folder / "audit"), "containerPath": "/var/log/kubernetes/audit"}
@@ -33,6 +40,10 @@ def render(node_image: str, folder: Path, own_engine_address: str | None, slot: 
         {"role": "control-plane", "image": node_image, "extraMounts": mounts},
         {"role": "worker", "image": node_image},
     ]
+    if in_memory:
+        unit = {"hostPath": str(folder / IN_MEMORY.name), "containerPath": f"{CONTAINERD_UNIT}/{IN_MEMORY.name}"}
+        for node in config["nodes"]:
+            node["extraMounts"] = [*node.get("extraMounts", []), unit | {"readOnly": True}]
     if own_engine_address is not None:
         ours = _load("own-engine.yaml")
         config["kubeadmConfigPatches"] += ours["kubeadmConfigPatches"]

@@ -33,8 +33,11 @@ PUBLIC_IMAGES = {
 PUBLIC_INGRESS = "traefik:v3.6.12"
 
 
-def up(name: str = DEFAULT_NAME, say: Say = print) -> Cluster:
-    """Returns the running cluster of this name; makes it when it isn't there, isn't healthy or isn't the wanted one."""
+def up(name: str = DEFAULT_NAME, say: Say = print, in_memory: bool = False) -> Cluster:
+    """Returns the running cluster of this name; makes it when it isn't there, isn't healthy or isn't the wanted one.
+
+    `in_memory`: its nodes keep images in memory, as fast as a disk of their own would be (at most 6 GiB each).
+    """
     progress = Progress(say)
     release = releases.chosen()
     with cache.lock(progress):
@@ -48,8 +51,9 @@ def up(name: str = DEFAULT_NAME, say: Say = print) -> Cluster:
         cluster = Cluster(name, release.kubernetes, engine, _folder(name))
         slot = _slot(name)
         own_address = engine.host_address if engine.provider == "own-engine" else None
-        config = kind_config.render(node_image, cluster.folder, own_address, slot)
-        stamp = cache.stamp(config, cluster.network, AUDIT_POLICY)
+        config = kind_config.render(node_image, cluster.folder, own_address, slot, in_memory)
+        files = [AUDIT_POLICY, *([kind_config.IN_MEMORY] if in_memory else [])]
+        stamp = cache.stamp(config, cluster.network, *files)
         state = _state(cluster.folder)
         if state.get("stamp") == stamp and _healthy(cluster):
             progress.note(f"cluster {name} runs already and is healthy: using it")
@@ -146,8 +150,9 @@ def _create(cluster: Cluster, config: str, progress: Progress) -> None:
     audit.parent.mkdir()
     # The API server runs as root and would make a file that only root can read. It keeps the mode of one that exists.
     audit.touch(mode=0o644)
-    # A copy: the API server reads it again when it restarts, and this clone may be gone by then.
+    # Copies: API server and node read them again when they restart, and this clone may be gone by then.
     copy_into(cluster.folder / "audit-policy", AUDIT_POLICY)
+    copy_into(cluster.folder, kind_config.IN_MEMORY)
     file = cluster.folder / "kind.yaml"
     file.write_text(config)
     command = ["kind", "create", "cluster", "--name", cluster.name, "--config", str(file)]

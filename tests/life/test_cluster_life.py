@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +62,23 @@ def test_up_after_a_crash_then_down_leaves_nothing(last_cluster: Cluster) -> Non
     else:
         left = again.engine.docker("ps", "-a", "--format", "{{.Names}}").split()
         assert not [name for name in left if name.startswith(f"{again.name}-")]
+
+
+def test_a_cluster_in_memory_leaves_nothing_of_it(last_cluster: Cluster) -> None:
+    name = last_cluster.name
+    cluster = up(name, in_memory=True)
+    assert {_images_on(cluster, node) for node in cluster.nodes} == {"tmpfs"}
+    _crash(cluster)
+    on_disk = up(name)
+    assert "tmpfs" not in {_images_on(on_disk, node) for node in on_disk.nodes}
+
+    assert {_images_on(up(name, in_memory=True), node) for node in cluster.nodes} == {"tmpfs"}
+    down(name)
+    mounts = Path("/proc/self/mountinfo")  # where there is none, the engine is on another machine
+    assert not mounts.exists() or " in-memory " not in mounts.read_text()
+    if not life.names():
+        assert leftovers() == []
+
+
+def _images_on(cluster: Cluster, node: str) -> str:
+    return cluster.on_node(node, "stat -f -c %T /var/lib/containerd").strip()
