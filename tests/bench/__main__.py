@@ -26,7 +26,7 @@ from tests.support.upstream import Upstream
 from . import builder as builder_bench
 from . import controller as controller_bench
 from . import dataset as datasets
-from . import rounds, runnable
+from . import files, rounds, runnable
 from . import start as start_bench
 from .report import Environment, of_program, table, versions, write
 
@@ -34,6 +34,7 @@ DOCUMENTS = REPOSITORY / "docs" / "benchmarks"
 CONTROLLER, BUILDER, PROFILE = DOCUMENTS / "controller.md", DOCUMENTS / "builder.md", DOCUMENTS / "builder-profile.txt"
 START = DOCUMENTS / "start.md"
 LATENCY_SECONDS = 10
+START_CLUSTER = "imagecache-bench"  # of its own: unlike the others, its nodes keep images in memory
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -79,7 +80,7 @@ def builder(small: bool, markdown: bool) -> None:
         raise click.UsageError("--small is no measurement: write down the whole one.")
     step = _steps()
     try:
-        dataset = datasets.kept(datasets.SMALL if small else datasets.FULL, datasets.sources(), step)
+        dataset = datasets.kept(datasets.SMALL if small else datasets.FULL, files.sources(), step)
         step(str(dataset))
         environment = Environment.seen([
             of_program("skopeo", programs.skopeo()), of_program("distribution", programs.registry()),
@@ -100,11 +101,13 @@ def builder(small: bool, markdown: bool) -> None:
 
 
 @main.command()
-@click.option("--name", default=DEFAULT_NAME, show_default=True, help="The cluster's name.")
+@click.option("--name", default=START_CLUSTER, show_default=True, help="The cluster's name.")
+@click.option("--in-memory/--on-disk", default=True, show_default=True,
+              help="Where its nodes keep images; a cluster of the other kind is made anew.")
 @click.option("--small", is_flag=True, help="Small images and one round, to see that all of it runs; its figures say "
                                             "nothing.")
 @click.option("--markdown", is_flag=True, help=f"Also write the table to {START.relative_to(REPOSITORY)}.")
-def start(name: str, small: bool, markdown: bool) -> None:
+def start(name: str, in_memory: bool, small: bool, markdown: bool) -> None:
     """How soon a Pod's program runs: its image from a registry, from a cache, or there already."""
     if small and markdown:
         raise click.UsageError("--small is no measurement: write down the whole one.")
@@ -112,15 +115,16 @@ def start(name: str, small: bool, markdown: bool) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     step = _steps()
     try:
-        dataset = datasets.kept(datasets.SMALL if small else datasets.FULL, datasets.sources(), step)
+        dataset = datasets.kept(datasets.FEW_RUNNING if small else datasets.RUNNING, files.sources(), step)
         step("A kind cluster, a registry, the operator")
-        cluster = up(name, step)
+        cluster = up(name, step, in_memory)
         upstream = Upstream.start(cluster, cache.home() / "upstream")
         install(cluster, upstream.ca_pem, step)
         folder = cache.home() / "bench" / "start"
         images = runnable.images(dataset, folder / "blobs", runnable.SMALL_SIZES if small else runnable.SIZES)
         environment = Environment.seen([
-            f"Kubernetes {cluster.kubernetes} ({len(cluster.nodes)} kind nodes, {cluster.provider})",
+            f"Kubernetes {cluster.kubernetes} ({len(cluster.nodes)} kind nodes, {cluster.provider}), "
+            f"their images {start_bench.images_on(cluster)}",
             f"containerd {start_bench.containerd(cluster)}", *versions("aiohttp"),
         ])
         most, seconds = (1, 2) if small else (rounds.MOST, LATENCY_SECONDS)

@@ -32,7 +32,7 @@ from .dataset import MB
 from .registries import MIRROR, NEAR, SLOW, Registries
 from .report import Row
 from .rounds import Contender, Times, in_turns, ratio
-from .runnable import COMMAND
+from .runnable import COMMAND, factor
 
 POD = "bench-start"
 FORMS = (StoredAs.ZSTD, StoredAs.DECOMPRESSED, StoredAs.ORIGINAL)
@@ -87,6 +87,12 @@ def measure(
 def containerd(cluster: Cluster) -> str:
     """The version that the nodes have."""
     return cluster.on_node(cluster.nodes[-1], "containerd --version").split()[2].removeprefix("v")
+
+
+def images_on(cluster: Cluster) -> str:
+    """Where the nodes keep images and what is unpacked of them: as it is, whatever was asked for."""
+    kind = cluster.on_node(cluster.nodes[-1], "findmnt -no FSTYPE -T /var/lib/containerd").strip()
+    return f"{'in memory' if kind == 'tmpfs' else 'on the disk of the machine'} ({kind})"
 
 
 @contextmanager
@@ -174,7 +180,8 @@ def _starts(stage: Stage, image: Image, most: int, deadline: float, compared: bo
         contender("on the node already, injected for the first time", SLOW, there_without_carrier, best),
         contender("on the node already, injected again", SLOW, there, best),
     ], most, deadline, say)
-    rows = [times.row for times in (slow, near, *caches, empty, filled, plain, first, again)]
+    size = Row(f"{title} as pulled: unpacked", f"{image.own.raw_size // MB} MB, {factor(image):.2f} ×")
+    rows = [size, *(times.row for times in (slow, near, *caches, empty, filled, plain, first, again))]
     return [*rows, *_compared(title, slow, near, caches, plain, first, again)] if compared else rows
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.bench.dataset import IMAGES, Extent, arranged, kept, portions
+from tests.bench.dataset import IMAGES, Extent, arranged, kept
+from tests.bench.files import Kind, anything, portions, runs
 from tests.cluster import ClusterError
 from tests.support import programs
 from tests.support.layers import Layer, sha256
@@ -38,8 +39,8 @@ def sizes(found: list[list[Path]]) -> list[list[int]]:
     return [[path.stat().st_size for path in files] for files in found]
 
 
-def taken(*folders: Path, layers: tuple[int, ...]) -> list[list[Path]]:
-    return [list(files.values()) for files in portions(folders, layers)]
+def taken(*folders: Path, layers: tuple[int, ...], kinds: tuple[Kind, ...] = (anything,)) -> list[list[Path]]:
+    return [list(files.values()) for files in portions(folders, layers, kinds)]
 
 
 def test_a_layer_has_the_files_that_fit(tmp_path: Path) -> None:
@@ -65,6 +66,29 @@ def test_a_file_comes_once(tmp_path: Path) -> None:
     (tmp_path / "outer" / "other").symlink_to(inner)
     found = [path for files in taken(tmp_path / "outer", inner, layers=(50,)) for path in files]
     assert sorted(found) == sorted(inner / f"{n}" for n in range(20))
+
+
+def test_what_runs_comes_first_and_the_rest_where_there_is_too_little(tmp_path: Path) -> None:
+    program = b"\x7fELF" + bytes(46)
+    contents = {
+        "one/source.py": b"x" * 50, "one/tool": program, "one/tool-2": program,
+        "two/site-packages/pure/module.py": b"x" * 50, "two/site-packages/fast/module.py": b"x" * 50,
+        "two/site-packages/fast/lib/native.so": program, "two/site-packages/single.py": b"x" * 50,
+    }
+    for path, content in contents.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    folders = tmp_path / "one", tmp_path / "two"
+    found = [
+        sorted(path.relative_to(tmp_path).as_posix() for path in files)
+        for files in taken(*folders, layers=(100,), kinds=(runs, anything))
+    ]
+    assert found == [
+        ["one/tool", "one/tool-2"],
+        ["two/site-packages/fast/lib/native.so", "two/site-packages/fast/module.py"],
+        ["one/source.py"],
+        ["two/site-packages/pure/module.py", "two/site-packages/single.py"],
+    ]
 
 
 def test_images_share_their_bases_and_use_every_layer() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench.dataset import Dataset
-from tests.bench.runnable import about, described, images
+from tests.bench.runnable import about, described, factor, images
 from tests.support.layers import Compression, Layer, programs
 
 
@@ -42,6 +42,8 @@ def test_they_run_and_share_layers_with_each_other_alone(tmp_path: Path) -> None
         assert {entry["mediaType"].rpartition("+")[2] for entry in document["layers"]} == {"gzip"}
     megabytes, count = large.own.compressed_size // 10**6, len(large.own.layers)
     assert described(large).startswith(f"{megabytes} MB are {count} gzip layers, ")
+    assert described(large).endswith(f"MB unpacked ({factor(large):.2f} times)")
+    assert 2.9 < factor(large) < 3.1
 
 
 def names_in(found: Layer) -> list[str]:
