@@ -41,9 +41,9 @@ def test_everything_comes_out_in_bounded_pieces(packed: bytes, size: int) -> Non
     assert max(map(len, pieces)) <= max(PIECE, size)
 
 
-@pytest.mark.parametrize("bomb", [gzip.compress(bytes(300_000_000), 9), zstandard.compress(bytes(300_000_000))])
-def test_a_bomb_comes_out_in_bounded_pieces(bomb: bytes) -> None:
-    assert max(map(len, inflated(iter([bomb])))) <= PIECE
+@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+def test_a_bomb_comes_out_in_bounded_pieces(compress: Callable[[bytes], bytes]) -> None:
+    assert max(map(len, inflated(iter([compress(bytes(300_000_000))])))) <= PIECE
 
 
 @pytest.mark.parametrize("missing", [[], ["isal"], ["isal", "zlib_ng"]])
