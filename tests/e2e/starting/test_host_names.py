@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import pytest
 import yaml
+from imagecache_operator.api.conditions import WITH_SERVER
 from imagecache_operator.names import ACCESS_SECRET
 
 from tests.cluster import Cluster, ingress_image
@@ -104,7 +105,7 @@ def addresses(kube: Kube) -> list[str]:
     told = [(c.get("status", {}), c["status"]["conditions"]) for c in found if "conditions" in c.get("status", {})]
     to_be_served = [
         status for status, conditions in told
-        if any(c["type"] == "Served" and c["reason"] in ("Serving", "ServerPending") for c in conditions)
+        if any(c["type"] == "Served" and c["reason"] in WITH_SERVER for c in conditions)
     ]
     return [status.get("server", {}).get("address", "") for status in to_be_served]
 
