@@ -54,7 +54,7 @@ unit: $(READY) ## The tests that need no cluster
 test: $(READY) ## Everything: check, verify, all tests (on kind clusters of their own)
 	@$(MAKE) --no-print-directory check verify
 	$(BIN)/python -m tests.cluster up --name $(TEST_NAME)
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --ignore tests/life
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --deselect tests/life
 	$(BIN)/pytest tests/life
 
 .PHONY: cluster-up
