@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What end-to-end tests and the demo do with a cluster through kubectl, in their own words.
+"""What end-to-end tests and the demo do with a cluster, in their own words: they write through kubectl, as users do,
+and read without it, for whoever waits reads three times a second.
 
 Everything waits with a bound, and a wait that runs out says what was there instead.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,6 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagecache_operator import names
+from imagecache_operator.cluster.client import Client
+from kubernetes.client import Configuration
+from kubernetes.config import load_kube_config
 
 from tests.cluster import Cluster
 
@@ -21,6 +26,13 @@ NAMESPACE = names.NAMESPACE
 OPERATOR = "app.kubernetes.io/name=imagecache-operator"
 CHILDREN = ("pods", "pvc", "secrets", "deployments", "services", "daemonsets")
 Object = dict[str, Any]
+# As kubectl names them. Others are read through it.
+_KINDS = {
+    "pod": "Pod", "pods": "Pod", "secret": "Secret", "secrets": "Secret", "service": "Service", "services": "Service",
+    "imagecache": names.KIND, "imagecaches": names.KIND, "node": "Node", "namespace": "Namespace",
+    "pvc": "PersistentVolumeClaim", "deployment": "Deployment", "deployments": "Deployment",
+    "daemonsets": "DaemonSet", "ingress": "Ingress", "ingresses": "Ingress", "events": "Event",
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +45,21 @@ class Kube:
         self.cluster.kubectl("apply", "-f", "-", input=json.dumps(manifest))
 
     def get(self, kind: str, name: str, namespace: str = NAMESPACE) -> Object | None:
+        if kind in _KINDS:
+            return self._api.get(_KINDS[kind], name, namespace)
         text = self.cluster.kubectl("-n", namespace, "get", kind, name, "-o", "json", "--ignore-not-found")
         return json.loads(text) if text.strip() else None
 
     def list(self, kind: str, selector: str = "", namespace: str = NAMESPACE) -> list[Object]:
+        if kind in _KINDS:
+            return [{"kind": _KINDS[kind], **obj} for obj in self._api.list(_KINDS[kind], namespace, selector or None)]
         found = json.loads(self.cluster.kubectl("-n", namespace, "get", kind, "-l", selector, "-o", "json"))
         return list(found["items"])
+
+    @property
+    def _api(self) -> Client:
+        kubeconfig = self.cluster.kubeconfig
+        return _client(str(kubeconfig), kubeconfig.stat().st_mtime)
 
     def delete(self, kind: str, name: str, namespace: str = NAMESPACE, *options: str) -> None:
         self.cluster.kubectl("-n", namespace, "delete", kind, name, "--ignore-not-found", *options)
@@ -56,6 +77,14 @@ class Kube:
             return any(p["metadata"]["name"] != after and p["status"]["phase"] == "Running" for p in pods)
 
         until(another, "another operator Pod runs", seconds=90)
+
+
+@functools.lru_cache
+def _client(kubeconfig: str, written: float) -> Client:
+    """With the rights of an administrator. A cluster that is made anew has another certificate, `written` later."""
+    configuration = Configuration()
+    load_kube_config(kubeconfig, client_configuration=configuration)
+    return Client(configuration)
 
 
 @dataclass(frozen=True)
