@@ -13,21 +13,18 @@ from imagecache_operator.cluster.client import Client
 from imagecache_operator.cluster.observe import home_uid
 from imagecache_operator.controller.reconciler import Reconciler
 from imagecache_operator.settings import Settings
-from kubernetes.client import Configuration
-from kubernetes.config import load_kube_config
 
 from .audit import ACCOUNT
-from .kube import NAMESPACE, Kube
+from .kube import NAMESPACE, Kube, configuration
 
 
 def client(kube: Kube) -> Client:
     """One with the rights of the operator, and no others."""
-    configuration = Configuration()
-    load_kube_config(str(kube.cluster.kubeconfig), client_configuration=configuration)
-    configuration.cert_file = configuration.key_file = None  # an administrator's
+    its = configuration(str(kube.cluster.kubeconfig))
+    its.cert_file = its.key_file = None  # an administrator's
     token = kube.cluster.kubectl("-n", NAMESPACE, "create", "token", ACCOUNT).strip()
-    configuration.api_key = {"BearerToken": f"Bearer {token}"}
-    return Client(configuration)
+    its.api_key = {"BearerToken": f"Bearer {token}"}
+    return Client(its)
 
 
 def the_day_after_tomorrow(kube: Kube) -> Reconciler:

@@ -82,9 +82,14 @@ class Kube:
 @functools.lru_cache
 def _client(kubeconfig: str, written: float) -> Client:
     """With the rights of an administrator. A cluster that is made anew has another certificate, `written` later."""
-    configuration = Configuration()
-    load_kube_config(kubeconfig, client_configuration=configuration)
-    return Client(configuration)
+    return Client(configuration(kubeconfig))
+
+
+def configuration(kubeconfig: str) -> Configuration:
+    """A new one, with the rights of an administrator."""
+    found = Configuration()
+    load_kube_config(kubeconfig, client_configuration=found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,11 @@ class Cache:
 
     def delete(self, *options: str) -> None:
         self.kube.delete("imagecache", self.name, "default", "--timeout=120s", *options)
+
+    def edit(self, **fields: object) -> None:
+        """Other values of fields of the spec; None takes one away."""
+        patch = json.dumps({"spec": fields})
+        self.kube.cluster.kubectl("patch", "imagecache", self.name, "--type=merge", "-p", patch)
 
     def annotate(self, text: str) -> None:
         self.kube.cluster.kubectl("annotate", "imagecache", self.name, text, "--overwrite")

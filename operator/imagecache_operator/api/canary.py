@@ -12,26 +12,18 @@ makes the Pod that tries it. Its bytes follow from the platform alone, and so do
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import tarfile
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from imagecache_operator import names
+from imagecache_operator.api.oci import OCI_CONFIG, OCI_MANIFEST, OCI_TAR, as_json, descriptor, digest_of
 
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _FILE = "canary"
 _BLOCKS = 4  # the file's header, its content, and two of zeros, which end a tar
 _WORDS = b"This node takes layers from an image cache.\n"
-
-
-def _digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,7 @@ class Part:
     @property
     def path(self) -> str:
         """What follows the server's address in a reference."""
-        return f"{self.repository}@{_digest_of(self.manifest)}"
+        return f"{self.repository}@{digest_of(self.manifest)}"
 
 
 def _tar() -> bytes:
@@ -60,7 +52,7 @@ def _tar() -> bytes:
 _TAR = _tar()
 # Of no content that anybody has: it is the digest of these words, and they are stored nowhere.
 _NOWHERE = b"the layer of the canary, compressed, which is nowhere"
-MISSING = _digest_of(_NOWHERE)
+MISSING = digest_of(_NOWHERE)
 
 LAYERS, IMAGE = f"{_FILE}/layers", f"{_FILE}/image"  # repositories
 ABSENT = f"{_FILE}/absent@{MISSING}"
@@ -69,30 +61,26 @@ ABSENT = f"{_FILE}/absent@{MISSING}"
 @lru_cache
 def layers(platform: str) -> Part:
     """The part that has the layer, for a platform as in `linux/amd64`."""
-    return _part(LAYERS, platform, _pointer(_LAYER, _TAR), (_TAR,))
+    return _part(LAYERS, platform, _pointer(OCI_TAR, _TAR), (_TAR,))
 
 
 @lru_cache
 def image(platform: str) -> Part:
     """The part that has not."""
-    return _part(IMAGE, platform, _pointer(f"{_LAYER}+gzip", _NOWHERE), ())
+    return _part(IMAGE, platform, _pointer(f"{OCI_TAR}+gzip", _NOWHERE), ())
 
 
 def _part(repository: str, platform: str, layer: dict[str, Any], blobs: tuple[bytes, ...]) -> Part:
     words = dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
-    config = _document({
+    config = as_json({
         **words, "config": {"Labels": {names.LABEL_CANARY: repository}},
-        "rootfs": {"type": "layers", "diff_ids": [_digest_of(_TAR)]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(_TAR)]},
     })
-    manifest = _document({
-        "schemaVersion": 2, "mediaType": _MANIFEST, "config": _pointer(_CONFIG, config), "layers": [layer],
+    manifest = as_json({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": _pointer(OCI_CONFIG, config), "layers": [layer],
     })
     return Part(repository, (*blobs, config), manifest)
 
 
 def _pointer(media_type: str, data: bytes) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": _digest_of(data), "size": len(data)}
-
-
-def _document(content: dict[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    return descriptor(media_type, digest_of(data), len(data))

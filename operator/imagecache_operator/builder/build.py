@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from imagecache_operator.api import canary
 from imagecache_operator.api.job import WORKERS, BuildJob
+from imagecache_operator.api.oci import digest_of
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import canonical
 from imagecache_operator.api.report import ImageOutcome, ImageState, Outcome, mark_of
@@ -26,7 +27,7 @@ from imagecache_operator.builder.errors import ImageError, cancelled, of_the_vol
 from imagecache_operator.builder.fetch import Fetcher, Layer
 from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import Layout, Repository, open_layout
-from imagecache_operator.builder.manifest import Descriptor, digest_of
+from imagecache_operator.builder.manifest import Descriptor
 from imagecache_operator.builder.plan import ImagePlan, Planner
 from imagecache_operator.builder.platforms import Platform
 from imagecache_operator.builder.progress import Board

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagecache_operator import names
-from imagecache_operator.builder.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, digest_of
+from imagecache_operator.api.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, as_json, descriptor, digest_of
 from imagecache_operator.builder.plan import ImagePlan, PlatformImage
-from imagecache_operator.builder.rewrite import StoredImage, StoredLayer, as_json, descriptor, platform_words
+from imagecache_operator.builder.rewrite import StoredImage, StoredLayer, platform_words
 
 LABEL = f"{names.GROUP}/carrier"
 

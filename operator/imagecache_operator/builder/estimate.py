@@ -21,13 +21,14 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from imagecache_operator.api.job import BuildJob, StoredAs
+from imagecache_operator.api.oci import OCI_TAR
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import Reference
 from imagecache_operator.builder.arguments import existing
 from imagecache_operator.builder.errors import ImageError, cancelled
 from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import Layout
-from imagecache_operator.builder.manifest import DOCKER_TAR, OCI_TAR, Descriptor
+from imagecache_operator.builder.manifest import DOCKER_TAR, Descriptor
 from imagecache_operator.builder.patience import Patience
 from imagecache_operator.builder.plan import ImagePlan, Planner
 from imagecache_operator.builder.platforms import Platform

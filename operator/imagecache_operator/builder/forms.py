@@ -14,11 +14,12 @@ from typing import Protocol
 import zstandard
 
 from imagecache_operator.api.job import StoredAs
+from imagecache_operator.api.oci import OCI_TAR
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.inflate import MAX_ZSTD_WINDOW, inflated, is_zstd
 from imagecache_operator.builder.layout import Layout, NewBlob
-from imagecache_operator.builder.manifest import OCI_TAR, Descriptor
+from imagecache_operator.builder.manifest import Descriptor
 
 # Measured (docs/benchmarks/builder.md): higher levels cost builders far more time than they save nodes.
 ZSTD_LEVEL = 1

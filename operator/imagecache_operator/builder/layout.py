@@ -18,9 +18,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imagecache_operator.api.oci import digest_of
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder.errors import ImageError, of_the_volume
-from imagecache_operator.builder.manifest import digest_of, is_digest
+from imagecache_operator.builder.manifest import is_digest
 
 TREE = Path("docker/registry/v2")
 OWN_FOLDER = ".imagecache"  # beside the tree: the registry never looks there

@@ -7,7 +7,6 @@ passed through here names a file or a URL later.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from imagecache_operator.api.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, OCI_TAR
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.text import printable
 from imagecache_operator.builder.documents import Part, Text, at_most, parsed, validated
@@ -25,10 +25,6 @@ MAX_SIZE = 4 * 1024 * 1024  # registries refuse larger manifests; configs are fa
 MAX_LAYERS = 500  # the kernel's overlay file system stacks no more
 MAX_ENTRIES = 1000  # of an index, of annotations; real images have dozens
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_TAR = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -43,11 +39,6 @@ _LAYERS = frozenset({
     OCI_TAR, f"{OCI_TAR}+gzip", f"{OCI_TAR}+zstd", DOCKER_TAR, f"{DOCKER_TAR}.gzip", f"{DOCKER_TAR}.zstd",
 })
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-def digest_of(data: bytes) -> str:
-    """`sha256:<hex>` of the bytes."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def is_digest(text: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from imagecache_operator.api import reference as references
+from imagecache_operator.api.oci import digest_of
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import Reference
 from imagecache_operator.builder import manifest as manifests
@@ -24,7 +25,6 @@ from imagecache_operator.builder.manifest import (
     IndexEntry,
     Manifest,
     NamedPlatform,
-    digest_of,
 )
 from imagecache_operator.builder.platforms import Platform, choose, is_for_all
 from imagecache_operator.builder.registry import Document, Registries

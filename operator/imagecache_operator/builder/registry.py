@@ -11,12 +11,13 @@ from types import TracebackType
 
 from imagecache_operator.api.credentials import Credentials
 from imagecache_operator.api.job import WORKERS
+from imagecache_operator.api.oci import digest_of
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import DEFAULT_HOST, Reference
 from imagecache_operator.builder.access import Access, Login, Refused
 from imagecache_operator.builder.connections import open_pools
 from imagecache_operator.builder.errors import ImageError, cancelled
-from imagecache_operator.builder.manifest import ACCEPTED, MAX_SIZE, Descriptor, digest_of, is_digest
+from imagecache_operator.builder.manifest import ACCEPTED, MAX_SIZE, Descriptor, is_digest
 from imagecache_operator.builder.patience import Limits, Patience, Trouble
 from imagecache_operator.builder.transport import Reply, Transport
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from imagecache_operator import names
+from imagecache_operator.api.oci import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, as_json, descriptor, digest_of
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder.errors import ImageError
-from imagecache_operator.builder.manifest import ACCEPTED, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, digest_of
+from imagecache_operator.builder.manifest import ACCEPTED, Descriptor
 from imagecache_operator.builder.plan import ImagePlan, PlatformImage
 
 SOURCE_DIGEST = f"{names.GROUP}/source-digest"
@@ -111,13 +112,3 @@ def platform_words(image: PlatformImage) -> dict[str, Any]:
     if image.named:
         return image.named.model_dump(by_alias=True, exclude_defaults=True, mode="json")
     return dict(image.config.platform.words)
-
-
-def descriptor(media_type: str, digest: str, size: int) -> dict[str, Any]:
-    """A pointer to content, for a document."""
-    return {"mediaType": media_type, "digest": digest, "size": size}
-
-
-def as_json(document: dict[str, Any]) -> bytes:
-    """One way to write a document, so that the same content has one digest."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

@@ -46,10 +46,7 @@ def observe(
     pending = volume is not None and volume.phase == "Pending"
     cache = reading.cache(mine)
     there = _nodes(api)
-    of_server = {
-        kind: api.list(kind, namespace, names.child_selector(home, names.COMPONENT_SERVER, uid))
-        for kind in ("Deployment", "Service")
-    }
+    of_server = names.child_selector(home, names.COMPONENT_SERVER, uid)
     # All of the cache's: a server's Pods hold the volume for longer than their Deployment is there.
     own_pods = api.list("Pod", namespace, of_cache)
     return Observed(
@@ -59,8 +56,9 @@ def observe(
         builders=builders,
         attempt_secrets=tuple(map(reading.attempt_secret, _components(secrets, names.COMPONENT_CREDENTIALS))),
         server=reading.server(
-            of_server["Deployment"], of_server["Service"], _components(own_pods, names.COMPONENT_SERVER), there,
-            _ingresses(api, namespace, names.child_selector(home, names.COMPONENT_SERVER, uid)) if ingresses else (),
+            api.list("Deployment", namespace, of_server), api.list("Service", namespace, of_server),
+            _components(own_pods, names.COMPONENT_SERVER), there,
+            _ingresses(api, namespace, of_server) if ingresses else (),
         ),
         canaries=tuple(map(reading.canary, _components(own_pods, names.COMPONENT_CANARY))),
         warmer=reading.warmer(

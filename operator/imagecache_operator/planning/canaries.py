@@ -17,12 +17,11 @@ from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.serving import CanaryStatus
 from imagecache_operator.planning import kubelets
 from imagecache_operator.planning.children import canary
-from imagecache_operator.planning.decision import Manifest, ObjectRef
+from imagecache_operator.planning.decision import AT_ONCE, SOON, Manifest, ObjectRef
 from imagecache_operator.planning.observed import Canary, Pool
 from imagecache_operator.planning.view import View
 
 AGAIN, LATEST = timedelta(minutes=1), timedelta(minutes=10)
-AT_ONCE = timedelta(0)
 LONGEST_WORDS = 400
 
 
@@ -51,13 +50,13 @@ class _OfPool:
     again_in: timedelta | None = None
 
 
-def trials(view: View, address: str, soon: timedelta, *, password: bool) -> Trials:
-    """Of the server at that address, which answers. `soon`: the next look at a trial that goes on."""
+def trials(view: View, address: str, *, password: bool) -> Trials:
+    """Of the server at that address, which answers."""
     if kubelets.why_no_injection(view.settings.injection, view.observed.kubelets):
         return Trials((), delete=view.canary_pods)
     known = {result.pool: result for result in results(view, address)}
     parts = [
-        _of_pool(view, pool, _pods_of(view, pool, address), known.get(pool.words), address, soon, password=password)
+        _of_pool(view, pool, _pods_of(view, pool, address), known.get(pool.words), address, password=password)
         for pool in view.observed.pools
     ]
     current = {(address, pool.words) for pool in view.observed.pools}
@@ -72,7 +71,7 @@ def trials(view: View, address: str, soon: timedelta, *, password: bool) -> Tria
         reason=reason, words=words,
         create=tuple(pod for part in parts for pod in part.create),
         delete=(*surplus, *(ref for part in parts for ref in part.delete)),
-        again_in=min(due) if due else soon if reason is Because.CANARY_PENDING else None,
+        again_in=min(due) if due else SOON if reason is Because.CANARY_PENDING else None,
     )
 
 
@@ -102,8 +101,7 @@ def _pods_of(view: View, pool: Pool, address: str) -> list[Canary]:
 
 
 def _of_pool(
-    view: View, pool: Pool, pods: list[Canary], result: CanaryStatus | None, address: str, soon: timedelta,
-    *, password: bool,
+    view: View, pool: Pool, pods: list[Canary], result: CanaryStatus | None, address: str, *, password: bool,
 ) -> _OfPool:
     if not pods:
         if not pool.ready or (result and result.passed):
@@ -114,21 +112,21 @@ def _of_pool(
         made = canary.manifest(
             view.observed.cache, pool, node, address, view.observed.home_uid, view.settings, password=password,
         )
-        return _OfPool(pool, result, f"Node {node} begins to try it", create=(made,), again_in=soon)
+        return _OfPool(pool, result, f"Node {node} begins to try it", create=(made,), again_in=SOON)
     pod = pods[0]
     if pod.deleting:
-        return _OfPool(pool, result, f"Waiting until Pod {pod.name} is removed", again_in=soon)
+        return _OfPool(pool, result, f"Waiting until Pod {pod.name} is removed", again_in=SOON)
     gone = (ObjectRef("Pod", pod.name),)
     if pod.node not in pool.ready and not pod.passed:
         # Of a node that is lost nothing is to be expected: another one tries.
-        return _OfPool(pool, result, f"Node {pod.node} is not ready any more", delete=gone, again_in=soon)
+        return _OfPool(pool, result, f"Node {pod.node} is not ready any more", delete=gone, again_in=SOON)
     if result and (result.passed or pod.created <= result.tried_at):
-        return _OfPool(pool, result, delete=gone, again_in=soon)  # what it has shown is in status
+        return _OfPool(pool, result, delete=gone, again_in=SOON)  # what it has shown is in status
     overdue = view.now - pod.created > view.settings.canary_deadline
     if pod.over or overdue:
         return _OfPool(pool, _result(view, pool, pod, result), again_in=AT_ONCE)
     waits = f"Waiting for node {pod.node} to try it" + (f": {pod.waiting_for}" if pod.waiting_for else "")
-    return _OfPool(pool, result, waits, again_in=soon)
+    return _OfPool(pool, result, waits, again_in=SOON)
 
 
 def _result(view: View, pool: Pool, pod: Canary, before: CanaryStatus | None) -> CanaryStatus:

@@ -14,6 +14,10 @@ from imagecache_operator.api.warming import WarmNodesStatus
 
 Manifest = dict[str, Any]
 
+# When to look again, where something is under way.
+AT_ONCE = timedelta(0)
+SOON = timedelta(seconds=5)
+
 
 @dataclass(frozen=True)
 class ObjectRef:

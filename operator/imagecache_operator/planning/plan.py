@@ -17,7 +17,7 @@ from imagecache_operator.api.imagecache import Attempt, AttemptState, OnExpiry, 
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.planning import attempts, images, wording
 from imagecache_operator.planning.children import builder_pod, credentials
-from imagecache_operator.planning.decision import Decision, Manifest, ObjectRef, Plan
+from imagecache_operator.planning.decision import AT_ONCE, SOON, Decision, Manifest, ObjectRef, Plan
 from imagecache_operator.planning.observed import Observed
 from imagecache_operator.planning.reporting import reported
 from imagecache_operator.planning.serving import with_server
@@ -25,8 +25,6 @@ from imagecache_operator.planning.view import View
 from imagecache_operator.planning.warming import with_warmer
 from imagecache_operator.settings import Settings
 
-AT_ONCE = timedelta(0)
-SOON = timedelta(seconds=5)
 SLOT_POLL = timedelta(seconds=10)
 
 
@@ -36,7 +34,7 @@ def plan(observed: Observed, settings: Settings, now: datetime) -> Plan:
     for question in _QUESTIONS:
         decision = question(view)
         if decision is not None:
-            decision = with_warmer(view, with_server(view, decision, SOON))
+            decision = with_warmer(view, with_server(view, decision))
             return reported(observed, decision, settings.resync, now)
     raise AssertionError("the last question always has an answer")
 

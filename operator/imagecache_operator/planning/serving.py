@@ -14,14 +14,13 @@ from imagecache_operator.planning import canaries, kubelets
 from imagecache_operator.planning.access import Admitted, admitted
 from imagecache_operator.planning.children import server
 from imagecache_operator.planning.children.applied import version
-from imagecache_operator.planning.decision import Decision, Manifest
+from imagecache_operator.planning.decision import SOON, Decision, Manifest
 from imagecache_operator.planning.observed import Server
 from imagecache_operator.planning.view import View
 
 
-def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
-    """The decision, with what is to be done and told about the cache's server. `soon`: the next look at one that is
-    not ready."""
+def with_server(view: View, decision: Decision) -> Decision:
+    """The decision, with what is to be done and told about the cache's server."""
     rule = rule_of(view, decision)
     reason, words = _why_not(view, decision, rule)
     if reason is not None:
@@ -35,18 +34,14 @@ def with_server(view: View, decision: Decision, soon: timedelta) -> Decision:
         view.observed.cache, view.observed.home_uid, view.settings, password=rule.has_password,
     )
     missing = tuple(manifest for manifest in wanted if not seen.has(manifest["kind"], version(manifest)))
-    address = server.address(wanted[0]["metadata"]["name"], seen.node_port, view.settings)
-    ready = seen.ready and not missing and address is not None
-    told = _status(wanted[0], address, ready=ready)
+    told = _status(view, wanted[0]["metadata"]["name"], ready=seen.ready and not missing)
     decision = replace(decision, delete=(*view.former_ingress, *decision.delete))
-    if told is None or not ready:
-        if told is not None:
-            told = told.model_copy(update={"canaries": canaries.results(view, told.address)})
+    if told is None or not told.ready:
         return replace(
             decision, serve=missing, server=told, served=Because.SERVER_PENDING,
-            served_message=_pending(wanted[-1], seen, missing), again_in=soon,
+            served_message=_pending(wanted[-1], seen, missing), again_in=SOON,
         )
-    tried = canaries.trials(view, told.address, soon, password=rule.has_password)
+    tried = canaries.trials(view, told.address, password=rule.has_password)
     return replace(
         decision, server=told.model_copy(update={"canaries": tried.results}), served=tried.reason,
         served_message=tried.words or f"For {rule.words}", trials=tried.create,
@@ -83,10 +78,12 @@ def _sooner(one: timedelta | None, other: timedelta | None) -> timedelta | None:
     return min(due) if (due := [time for time in (one, other) if time is not None]) else None
 
 
-def _status(service: Manifest, address: str | None, *, ready: bool) -> ServerStatus | None:
+def _status(view: View, name: str, *, ready: bool) -> ServerStatus | None:
+    """The server, with what earlier passes have put down of it; None while nobody knows where it will be."""
+    address = server.address(name, view.observed.server.node_port, view.settings)
     if address is None:
         return None
-    return ServerStatus(name=service["metadata"]["name"], address=address, ready=ready)
+    return ServerStatus(name=name, address=address, ready=ready, canaries=canaries.results(view, address))
 
 
 def _pending(deployment: Manifest, seen: Server, missing: tuple[Manifest, ...]) -> str:

@@ -35,12 +35,6 @@ def deaf(kube: Kube, pool: str) -> Iterator[str]:
     kube.cluster.on_node(pool, f"rm -r {_DEAF.rpartition('/')[0]}")
 
 
-def looked_at(cache: Cache, days: int) -> None:
-    """Nodes wake no pass, an edit does."""
-    patch = f'{{"spec": {{"retentionDays": {days}}}}}'
-    cache.kube.cluster.kubectl("patch", "imagecache", cache.name, "--type=merge", "-p", patch)
-
-
 def canaries(cache: Cache) -> dict[str, bool]:
     """By pool, whether its trial has passed."""
     return {c["pool"].rpartition(", ")[2]: c["passed"] for c in cache.status["server"].get("canaries", [])}
@@ -48,7 +42,7 @@ def canaries(cache: Cache) -> dict[str, bool]:
 
 def test_a_node_of_each_pool_has_tried_it(public_cache: Cache, pool: str) -> None:
     """Two pools of one node each, the second of which has come since."""
-    looked_at(public_cache, days=1000)
+    public_cache.edit(retentionDays=1000)  # nodes wake no pass, an edit does
     kube = public_cache.kube
 
     def tried() -> bool:
@@ -78,7 +72,7 @@ def test_where_one_cannot_pods_start_without_the_cache(
     # Whoever knows that no such Pod ever runs there says so.
     kube.cluster.kubectl("label", "node", deaf, f"{names.LABEL_CANARY}={names.NONE}")
     try:
-        looked_at(cache, days=1000)
+        cache.edit(retentionDays=1000)
         cache.wait_until_served()
     finally:
         kube.cluster.kubectl("label", "node", deaf, f"{names.LABEL_CANARY}-")

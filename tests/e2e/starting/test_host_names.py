@@ -6,7 +6,6 @@ caches were served by ports before, and are again afterwards.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -15,7 +14,6 @@ from datetime import UTC, datetime
 import pytest
 import yaml
 from imagecache_operator.api.conditions import WITH_SERVER
-from imagecache_operator.names import ACCESS_SECRET
 
 from tests.cluster import Cluster, ingress_image
 from tests.support import ingress_controller, pods
@@ -28,7 +26,7 @@ from tests.support.operator_process import Installed, OperatorProcess, nobody_in
 from tests.support.starts import SPACE, Starts, volumes
 from tests.support.upstream import Upstream
 
-from .access.private import refused
+from .access.private import carrier, login, refused
 
 DOMAIN = "caches.test"
 SETTINGS = {
@@ -101,13 +99,11 @@ def operator(
 
 def addresses(kube: Kube) -> list[str]:
     """Of all caches that are to be served."""
-    found = json.loads(kube.cluster.kubectl("get", "imagecaches", "-o", "json"))["items"]
-    told = [(c.get("status", {}), c["status"]["conditions"]) for c in found if "conditions" in c.get("status", {})]
-    to_be_served = [
-        status for status, conditions in told
-        if any(c["type"] == "Served" and c["reason"] in WITH_SERVER for c in conditions)
+    told = [cache.get("status", {}) for cache in kube.list("imagecaches")]
+    return [
+        status.get("server", {}).get("address", "") for status in told
+        if any(c["type"] == "Served" and c["reason"] in WITH_SERVER for c in status.get("conditions", []))
     ]
-    return [status.get("server", {}).get("address", "") for status in to_be_served]
 
 
 @pytest.fixture(scope="module")
@@ -177,22 +173,13 @@ def test_nothing_of_a_port_is_left(public: Cache, kube: Kube) -> None:
     )
 
 
-def login(kube: Kube, address: str) -> str | None:
-    """user:password of our namespace at that address."""
-    secret = kube.get("secret", ACCESS_SECRET, SPACE)
-    if secret is None:
-        return None
-    found = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"].get(address)
-    return f"{found['username']}:{found['password']}" if found else None
-
-
 def test_a_private_cache_asks_for_its_password_there(
     private: Cache, starts: Starts, controller: IngressController, kube: Kube,
 ) -> None:
     address = by_name(private)
     assert controller.answer(address, "/v2/") == "401"
-    until(lambda: login(kube, address) is not None, "our namespace has a login for the name", 30)
-    until(lambda: controller.answer(address, "/v2/", login(kube, address)) == "200", "and it is let in", 100)
+    until(lambda: login(kube, SPACE, private) is not None, "our namespace has a login for the name", 30)
+    until(lambda: controller.answer(address, "/v2/", login(kube, SPACE, private)) == "200", "and it is let in", 100)
     injected_from(starts, TOOLS, private, address)
     starts.forget(TOOLS)
     before = starts.logged()
@@ -204,8 +191,7 @@ def test_another_namespace_does_not_start_from_it(private: Cache, starts: Starts
     image, address = starts.reference(TOOLS), by_name(private)
     asks = starts.dry_run(pods.pod("not-admitted", image, cache=private.name))
     assert volumes(asks) == []
-    carrier = f"carrier/{image.rpartition(':')[0].replace(':', '_')}@{private.status['images'][0]['carrier']}"
-    copied = pods.pod("not-admitted", f"{address}/{carrier}", node=kube.cluster.nodes[1])
+    copied = pods.pod("not-admitted", f"{address}/{carrier(private)}", node=kube.cluster.nodes[1])
     kube.apply(copied)
     try:
         refused(kube, copied)

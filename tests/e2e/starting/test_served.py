@@ -100,18 +100,14 @@ def test_a_server_that_rests_is_not_written_to(served: Cache) -> None:
 
 def test_an_edit_removes_it_and_brings_it_back(served: Cache) -> None:
     uid = served.uid
-    edit(served, '{"spec": {"serve": false}}')
+    served.edit(serve=False)
     is_not_served(served, "NotWanted")
     until(lambda: server_objects(served, uid) == [], "nothing of the server is left", 60,
           lambda: str(server_objects(served, uid)))
     assert served.status["phase"] == "Available"
     assert "server" not in served.status
-    edit(served, '{"spec": {"serve": true}}')
+    served.edit(serve=True)
     served.wait_until_served()
-
-
-def edit(cache: Cache, patch: str) -> None:
-    cache.kube.cluster.kubectl("patch", "imagecache", cache.name, "--type=merge", "-p", patch)
 
 
 def test_a_quota_of_node_ports_does_not_fail_a_cache(

@@ -51,12 +51,6 @@ def is_warm(cache: Cache) -> Object:
     return dict(cache.status["warmNodes"])
 
 
-def edit(cache: Cache, **fields: object) -> None:
-    cache.kube.cluster.kubectl(
-        "patch", "imagecache", cache.name, "--type=merge", "-p", json.dumps({"spec": fields}),
-    )
-
-
 def of_warmer(cache: Cache, uid: str) -> list[Object]:
     return [c for c in cache.children(uid) if c["metadata"]["labels"]["imagecache.dev/component"] == "warmer"]
 
@@ -86,7 +80,7 @@ def test_every_node_takes_the_layers_from_the_cache_and_pods_start_without_any_r
     assert cache.condition("Warm") == {}
     before, nodes = len(upstream.access_log()), cache.kube.cluster.nodes
 
-    edit(cache, warmNodes={})
+    cache.edit(warmNodes={})
     told = is_warm(cache)
     assert (told["warm"], told["wanted"], told["summary"]) == (len(nodes), len(nodes), f"{len(nodes)}/{len(nodes)}")
     row = cache.kube.cluster.kubectl("get", "imc", cache.name, "-o", "wide").splitlines()
@@ -120,7 +114,7 @@ def test_one_image_that_cannot_be_had_does_not_hide_the_others(
     cache = make_cache("e2e-warm-gone", reference(upstream, gone), reference(upstream, there))
     cache.wait_until_served(180)
     upstream.pusher.remove(gone)
-    edit(cache, warmNodes={})
+    cache.edit(warmNodes={})
     nodes = len(cache.kube.cluster.nodes)
 
     def states() -> list[dict[str, bool]]:
@@ -143,19 +137,19 @@ def test_it_goes_when_nobody_wants_it_or_the_cache_is_not_served_or_is_deleted(
     cache = make_cache("e2e-warm-off", upstream.reference(TOOLS), warmNodes={})
     uid = cache.uid
     is_warm(cache)
-    edit(cache, warmNodes=None)
+    cache.edit(warmNodes=None)
     until(lambda: of_warmer(cache, uid) == [], "nothing of the warmer is left", 60, lambda: why(cache))
     assert "warmNodes" not in cache.status
     assert cache.condition("Warm") == {}
     assert cache.condition("Served")["status"] == "True"
 
-    edit(cache, warmNodes={"nodeSelector": {"kubernetes.io/hostname": cache.kube.cluster.nodes[-1]}})
+    cache.edit(warmNodes={"nodeSelector": {"kubernetes.io/hostname": cache.kube.cluster.nodes[-1]}})
     assert is_warm(cache)["summary"] == "1/1"
-    edit(cache, serve=False)
+    cache.edit(serve=False)
     until(lambda: of_warmer(cache, uid) == [], "nothing of the warmer is left", 60, lambda: why(cache))
     until(lambda: cache.condition("Warm").get("reason") == "NotServed", "it is told", 30)
 
-    edit(cache, serve=True)
+    cache.edit(serve=True)
     is_warm(cache)
     cache.delete()
     until(lambda: cache.children(uid) == [], "nothing at all is left", 60)
@@ -173,7 +167,7 @@ def test_what_the_api_server_refuses_is_told_and_harms_nothing(
     assert cache.condition("Warm")["status"] == "False"
     assert cache.condition("Served")["status"] == "True"
     assert cache.status["phase"] == "Available"
-    edit(cache, warmNodes={"nodeSelector": None})
+    cache.edit(warmNodes={"nodeSelector": None})
     is_warm(cache)
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from imagecache_operator.api import canary
+from imagecache_operator.api.oci import digest_of
 from imagecache_operator.builder.layout import Layout
-from imagecache_operator.builder.manifest import digest_of
 
 PLATFORMS = ("linux/amd64", "linux/arm64")  # that tests build for
 

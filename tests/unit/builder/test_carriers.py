@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 import zstandard
 from imagecache_operator.api.job import StoredAs
+from imagecache_operator.api.oci import OCI_INDEX, OCI_MANIFEST
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.api.reference import parse
 from imagecache_operator.builder import manifest as manifests
 from imagecache_operator.builder.carrier import carrier_of
 from imagecache_operator.builder.check import check
 from imagecache_operator.builder.layout import Layout, Repository, open_layout
-from imagecache_operator.builder.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, Manifest
+from imagecache_operator.builder.manifest import Descriptor, Manifest
 from imagecache_operator.builder.plan import ImagePlan, PlatformImage
 
 from tests.support.images import Image

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from imagecache_operator.api import oci
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder import manifest
 from imagecache_operator.builder.errors import ImageError
@@ -23,16 +24,16 @@ from imagecache_operator.builder.platforms import Platform, choose
 from .fuzz import ODD_TEXTS, many, mutated
 
 D = "sha256:" + "a" * 64
-CONFIG = {"mediaType": manifest.OCI_CONFIG, "digest": D, "size": 10}
-LAYER = {"mediaType": manifest.OCI_TAR + "+gzip", "digest": "sha256:" + "b" * 64, "size": 20}
+CONFIG = {"mediaType": oci.OCI_CONFIG, "digest": D, "size": 10}
+LAYER = {"mediaType": oci.OCI_TAR + "+gzip", "digest": "sha256:" + "b" * 64, "size": 20}
 PLATFORM = {"os": "linux", "architecture": "arm64", "variant": "v8", "os.version": "1", "os.features": ["a", "b"]}
 IMAGE = {
-    "schemaVersion": 2, "mediaType": manifest.OCI_MANIFEST, "config": CONFIG, "layers": [LAYER, LAYER],
+    "schemaVersion": 2, "mediaType": oci.OCI_MANIFEST, "config": CONFIG, "layers": [LAYER, LAYER],
     "annotations": {"org.opencontainers.image.created": "2026-01-01", "b": "c"}, "subject": None,
 }
 LIST = {
-    "schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "annotations": {"a": "b"}, "manifests": [
-        {"mediaType": manifest.OCI_MANIFEST, "digest": D, "size": 5, "platform": PLATFORM, "annotations": {"a": "b"}},
+    "schemaVersion": 2, "mediaType": oci.OCI_INDEX, "annotations": {"a": "b"}, "manifests": [
+        {"mediaType": oci.OCI_MANIFEST, "digest": D, "size": 5, "platform": PLATFORM, "annotations": {"a": "b"}},
         {"mediaType": manifest.DOCKER_MANIFEST, "digest": "sha256:" + "c" * 64, "size": 7},
     ],
 }
@@ -46,8 +47,8 @@ TEXT = {
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2, 2**31, 2**50, 2**50 + 1, 2**63, 10**400, 0.0, 1.5, -0.0, 1e300, "", "a", [], {},
     [[]], [None], {"": None}, D, D.upper(), D[:-1], D + "a", D + "\n", "sha512:" + "a" * 128, "sha256:../../x",
-    *ODD_TEXTS, "linux", "unknown", "amd64", "x86_64", "v8", "8", *manifest.ACCEPTED, manifest.OCI_CONFIG,
-    manifest.OCI_TAR, CONFIG, LAYER, PLATFORM, [LAYER], [LAYER] * 501, LIST["manifests"], TEXT["rootfs"],
+    *ODD_TEXTS, "linux", "unknown", "amd64", "x86_64", "v8", "8", *manifest.ACCEPTED, oci.OCI_CONFIG,
+    oci.OCI_TAR, CONFIG, LAYER, PLATFORM, [LAYER], [LAYER] * 501, LIST["manifests"], TEXT["rootfs"],
     {"a": 1}, {"a": "b"},
 ]
 NAMES = [

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from imagecache_operator.api.oci import digest_of
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder.check import check
 from imagecache_operator.builder.errors import ImageError
 from imagecache_operator.builder.layout import Layout, open_layout
-from imagecache_operator.builder.manifest import digest_of
 
 from .conftest import Run
 from .faulty import FaultyRegistry, SmallImage

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from imagecache_operator.api import oci
 from imagecache_operator.api.reasons import Reason
 from imagecache_operator.builder import challenge, manifest
 from imagecache_operator.builder.connections import is_forbidden
@@ -18,29 +19,29 @@ from imagecache_operator.builder.manifest import Index, Manifest, parse, parse_c
 from imagecache_operator.builder.platforms import Platform, choose
 
 D = "sha256:" + "a" * 64
-CONFIG = {"mediaType": manifest.OCI_CONFIG, "digest": D, "size": 10}
-LAYER = {"mediaType": manifest.OCI_TAR + "+gzip", "digest": D, "size": 10}
+CONFIG = {"mediaType": oci.OCI_CONFIG, "digest": D, "size": 10}
+LAYER = {"mediaType": oci.OCI_TAR + "+gzip", "digest": D, "size": 10}
 
 
 def _body(**changes: Any) -> bytes:
-    kind = manifest.OCI_MANIFEST
+    kind = oci.OCI_MANIFEST
     whole: dict[str, Any] = {"schemaVersion": 2, "mediaType": kind, "config": CONFIG, "layers": [LAYER]}
     return json.dumps({k: v for k, v in {**whole, **changes}.items() if v is not ...}).encode()
 
 
 def _index(**entry: Any) -> bytes:
-    first = {"mediaType": manifest.OCI_MANIFEST, "digest": D, "size": 1, **entry}
+    first = {"mediaType": oci.OCI_MANIFEST, "digest": D, "size": 1, **entry}
     return json.dumps({"schemaVersion": 2, "manifests": [first]}).encode()
 
 
 @pytest.mark.parametrize(("body", "content_type", "kind"), [
     (_body(), "", Manifest),
-    (_body(mediaType=...), manifest.OCI_MANIFEST, Manifest),
+    (_body(mediaType=...), oci.OCI_MANIFEST, Manifest),
     (_body(mediaType=...), "application/json; charset=utf-8", Manifest),
     (_body(mediaType=manifest.DOCKER_MANIFEST, config={**CONFIG, "mediaType": manifest.DOCKER_CONFIG},
            layers=[{**LAYER, "mediaType": manifest.DOCKER_TAR + ".gzip"}]), manifest.DOCKER_MANIFEST, Manifest),
     (_body(layers=[]), "", Manifest),
-    (_index(), manifest.OCI_INDEX, Index),
+    (_index(), oci.OCI_INDEX, Index),
     (_index(), manifest.DOCKER_LIST, Index),
 ])
 def test_it_takes_both_dialects(body: bytes, content_type: str, kind: type) -> None:
@@ -57,7 +58,7 @@ def test_it_takes_both_dialects(body: bytes, content_type: str, kind: type) -> N
     (_body(layers=[{**LAYER, "digest": "sha512:" + "a" * 128}]), Reason.UNSUPPORTED, "sha512"),
     (_body(layers=[{**LAYER, "size": -1}]), Reason.MANIFEST_INVALID, "size"),
     (_body(layers=[{**LAYER, "size": "10"}]), Reason.MANIFEST_INVALID, "size"),
-    (_body(layers=[{**LAYER, "mediaType": manifest.OCI_TAR + "+gzip+encrypted"}]), Reason.UNSUPPORTED, "encrypted"),
+    (_body(layers=[{**LAYER, "mediaType": oci.OCI_TAR + "+gzip+encrypted"}]), Reason.UNSUPPORTED, "encrypted"),
     (_body(layers=[{**LAYER, "mediaType": "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}]),
      Reason.UNSUPPORTED, "foreign"),
     (_body(layers=[{**LAYER, "mediaType": "application/vnd.oci.image.layer.nondistributable.v1.tar"}]),
@@ -75,7 +76,7 @@ def test_it_takes_both_dialects(body: bytes, content_type: str, kind: type) -> N
     (_body().decode().encode("utf-16"), Reason.MANIFEST_INVALID, "JSON"),
     (_body().replace(b'"size": 10', b'"size": 10, "size": 10'), Reason.MANIFEST_INVALID, "'size' twice"),
     (_body().replace(b'"size": 10', b'"Size": 11, "size": 10'), Reason.MANIFEST_INVALID, "'size' is spelled 'Size'"),
-    (_body(layers=[{"media_type": manifest.OCI_TAR, "digest": D, "size": 10}]), Reason.UNSUPPORTED, "type ''"),
+    (_body(layers=[{"media_type": oci.OCI_TAR, "digest": D, "size": 10}]), Reason.UNSUPPORTED, "type ''"),
 ])
 def test_it_refuses_by_name(body: bytes, reason: Reason, word: str) -> None:
     with pytest.raises(ImageError) as refusal:
@@ -86,8 +87,8 @@ def test_it_refuses_by_name(body: bytes, reason: Reason, word: str) -> None:
 
 
 def test_attestations_are_no_images() -> None:
-    unknown = parse(_index(platform={"os": "unknown", "architecture": "unknown"}), manifest.OCI_INDEX, "x")
-    named = parse(_index(annotations={"vnd.docker.reference.type": "attestation-manifest"}), manifest.OCI_INDEX, "x")
+    unknown = parse(_index(platform={"os": "unknown", "architecture": "unknown"}), oci.OCI_INDEX, "x")
+    named = parse(_index(annotations={"vnd.docker.reference.type": "attestation-manifest"}), oci.OCI_INDEX, "x")
     assert isinstance(unknown, Index)
     assert isinstance(named, Index)
     assert unknown.manifests[0].is_attestation
@@ -109,7 +110,7 @@ def test_a_config_must_agree_with_its_manifest() -> None:
 
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([D, manifest.OCI_TAR, manifest.OCI_CONFIG]),
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from([D, oci.OCI_TAR, oci.OCI_CONFIG]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
         st.sampled_from(["mediaType", "digest", "size", "platform", "os", "architecture", "annotations"]) | st.text(),
         inner, max_size=4),

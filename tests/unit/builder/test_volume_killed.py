@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import zstandard
 from imagecache_operator.api.job import BuildJob, StoredAs
+from imagecache_operator.api.oci import OCI_TAR
 from imagecache_operator.builder.check import check
 from imagecache_operator.builder.forms import FORMS
 from imagecache_operator.builder.layout import OWN_FOLDER, Layout
-from imagecache_operator.builder.manifest import OCI_TAR, Descriptor
+from imagecache_operator.builder.manifest import Descriptor
 
 from tests.support.tls import Authority
 

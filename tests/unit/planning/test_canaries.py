@@ -13,9 +13,8 @@ from imagecache_operator.api import canary
 from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.serving import CanaryStatus, ServerStatus
-from imagecache_operator.planning.decision import Plan
+from imagecache_operator.planning.decision import AT_ONCE, SOON, Plan
 from imagecache_operator.planning.observed import Canary, Kubelet, Observed, Pool
-from imagecache_operator.planning.plan import SOON
 from imagecache_operator.planning.reporting import not_tried
 from imagecache_operator.settings import Injection, Settings
 
@@ -41,7 +40,7 @@ ADDRESS = "localhost:31234"
 OLD, NEW = (
     Pool("v1.37.2, containerd", "linux/amd64", ("a-1", "a-2")), Pool("v1.38.0, containerd", "linux/arm64", ("b-1",)),
 )
-MINUTE, AT_ONCE = timedelta(minutes=1), timedelta(0)
+MINUTE = timedelta(minutes=1)
 
 
 def result(pool: Pool = OLD, *, passed: bool = True, **fields: Any) -> CanaryStatus:

@@ -11,9 +11,8 @@ from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.imagecache import Phase
 from imagecache_operator.api.serving import ServerStatus
-from imagecache_operator.planning.decision import ObjectRef
+from imagecache_operator.planning.decision import SOON, ObjectRef
 from imagecache_operator.planning.observed import Observed, Server
-from imagecache_operator.planning.plan import SOON
 
 from .facts import (
     HOST,

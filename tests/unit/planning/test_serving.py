@@ -12,9 +12,8 @@ from imagecache_operator.api.conditions import ConditionReason as Because
 from imagecache_operator.api.conditions import ConditionType
 from imagecache_operator.api.imagecache import AttemptState, OnExpiry, Phase, Spec
 from imagecache_operator.api.serving import ServerStatus
-from imagecache_operator.planning.decision import Plan
+from imagecache_operator.planning.decision import SOON, Plan
 from imagecache_operator.planning.observed import Kubelet, Observed, Server, ServerPart
-from imagecache_operator.planning.plan import SOON
 from imagecache_operator.planning.reporting import not_served
 
 from .facts import (

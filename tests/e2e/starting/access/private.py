@@ -69,9 +69,8 @@ def carrier(cache: Cache) -> str:
     return f"carrier/{image['reference'].rpartition(':')[0].replace(':', '_')}@{image['carrier']}"
 
 
-def allow(kube: Kube, cache: Cache, namespaces: list[str]) -> None:
-    patch = json.dumps({"spec": {"allowedNamespaces": {"names": namespaces}}})
-    kube.cluster.kubectl("patch", "imagecache", cache.name, "--type=merge", "-p", patch)
+def allow(cache: Cache, namespaces: list[str]) -> None:
+    cache.edit(allowedNamespaces={"names": namespaces})
 
 
 def works(kube: Kube, namespace: str, cache: Cache) -> str:

@@ -60,14 +60,14 @@ def test_pull_secrets_of_the_service_account_stay(
 def test_a_namespace_that_is_admitted_later_starts_from_it_too(
     kube: Kube, other: Cache, image: str, upstream: Upstream, make: Callable[..., Object],
 ) -> None:
-    allow(kube, other, [THEIRS, OURS])
+    allow(other, [THEIRS, OURS])
     try:
         works(kube, OURS, other)
         manifest = make(upstream.reference(OTHERS_IMAGE), OURS, cache=OTHER)
         pods.runs(kube, manifest)
         assert len(volumes(pods.running(kube, manifest))) == 1
     finally:
-        allow(kube, other, [THEIRS])
+        allow(other, [THEIRS])
 
 
 def test_after_the_key_was_thrown_away(private: Cache, image: str, make: Callable[..., Object], kube: Kube) -> None:

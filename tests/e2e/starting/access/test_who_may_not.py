@@ -139,9 +139,9 @@ def test_a_warm_node(
 
 
 def test_after_the_right_was_taken_back(other: Cache, image: str, make: Callable[..., Object], kube: Kube) -> None:
-    allow(kube, other, [THEIRS, OURS])
+    allow(other, [THEIRS, OURS])
     user = works(kube, OURS, other)
-    allow(kube, other, [THEIRS])
+    allow(other, [THEIRS])
     until(lambda: answer(kube, f"{address(other)}/v2/", user) == "401", "the password is dead", 100)
     assert login(kube, OURS, other) is None
     manifest = make("registry.test:5000/base/tools:1.0", OURS, cache=OTHER)
@@ -152,7 +152,7 @@ def test_after_the_right_was_taken_back(other: Cache, image: str, make: Callable
 def test_a_namespace_of_the_same_name(other: Cache, kube: Kube) -> None:
     """Whoever gets the name of a namespace that is gone gets another password, and the old one is dead."""
     space = "e2e-access-again"
-    allow(kube, other, [THEIRS, space])
+    allow(other, [THEIRS, space])
     try:
         make_namespace(kube, space)
         before = works(kube, space, other)
@@ -163,7 +163,7 @@ def test_a_namespace_of_the_same_name(other: Cache, kube: Kube) -> None:
         assert answer(kube, f"{address(other)}/v2/", before) == "401"
     finally:
         kube.cluster.kubectl("delete", "namespace", space, "--wait=false")
-        allow(kube, other, [THEIRS])
+        allow(other, [THEIRS])
 
 
 def test_the_operator_may_write_secrets_of_no_other_name_elsewhere(kube: Kube, spaces: None) -> None:
